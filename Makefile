@@ -1,0 +1,73 @@
+# Two targets do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help demo test lint format proto lock bench bench-demo bench-estimator bench-xds clean \
+    prometheus openssl
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+demo: $(VENV)/.demo  ## Close the loop on a real Envoy, about two minutes (ARGS="--prometheus")
+	@if echo '$(ARGS)' | grep -q -- --prometheus; then $(MAKE) --no-print-directory prometheus; fi
+	@$(BIN)/eigenmesh demo $(ARGS)
+
+test: $(VENV)/.dev prometheus openssl  ## Run the tests on the real Envoy and Prometheus
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## Rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: $(VENV)/.dev  ## Regenerate the gRPC code from proto/
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=src --pyi_out=src \
+	    --grpc_python_out=src proto/eigenmesh/v1/mesh.proto
+
+bench: bench-demo bench-estimator bench-xds  ## Every benchmark (slow; leave the machine alone)
+
+bench-estimator: $(VENV)/.dev  ## Learned curves against simulated queues
+	$(BIN)/python bench/estimator.py $(ARGS)
+
+bench-xds: $(VENV)/.dev  ## Fleets of streams against a bare server
+	$(BIN)/python -m bench.xds.run $(ARGS)
+
+bench-demo: $(VENV)/.demo  ## Five runs of the demo, medians into bench/results
+	$(BIN)/python bench/demo.py $(ARGS)
+
+lock: $(VENV)/.dev  ## Write constraints.txt from what is installed
+	$(BIN)/pip freeze --exclude-editable --exclude eigenmesh | sort -f > constraints.txt
+
+clean:  ## Remove the virtual environment and what runs left behind
+	rm -rf $(VENV) runs build dist
+
+# One virtual environment; the stamps say which extras are in it.
+$(VENV)/.base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 ...'; exit 1; }
+	@echo 'setting up $(VENV) (first time: a minute or two)'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.base
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+# Debian packages that the tests run for real.
+prometheus openssl:
+	@command -v $@ > /dev/null || { \
+	    echo 'installing $@ (Debian package)'; \
+	    SUDO=$$(test "$$(id -u)" = 0 || echo sudo); \
+	    $$SUDO apt-get update -qq && \
+	    $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $@ > /dev/null; } || { \
+	    echo '$@ is needed on PATH; install it and run this again'; exit 1; }

@@ -1,0 +1,3 @@
+from eigenmesh.cli.main import main
+
+main()
