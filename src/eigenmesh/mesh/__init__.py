@@ -1,0 +1,37 @@
+"""The domain: what the wings exchange.
+
+Frozen dataclasses and pure functions. No I/O, no gRPC, no PennyLane, and no clock: time is
+passed in as seconds. Latencies are seconds, loads are requests/s, weights are fractions.
+"""
+
+from eigenmesh.mesh.breaker import admitted_latency, blocked_fraction
+from eigenmesh.mesh.curve import CurveEstimate, LatencyCurve
+from eigenmesh.mesh.decision import Action, Candidate, Cut, Decision
+from eigenmesh.mesh.errors import MeshError
+from eigenmesh.mesh.observation import ClusterObservation, Observation
+from eigenmesh.mesh.plan import BreakerLimits, Plan
+from eigenmesh.mesh.policy import Bounds, GuardPolicy, ObjectivePolicy, Scenario
+from eigenmesh.mesh.topology import Cluster, Route, Topology
+
+__all__ = [
+    "Action",
+    "Bounds",
+    "BreakerLimits",
+    "Candidate",
+    "Cluster",
+    "ClusterObservation",
+    "CurveEstimate",
+    "Cut",
+    "Decision",
+    "GuardPolicy",
+    "LatencyCurve",
+    "MeshError",
+    "ObjectivePolicy",
+    "Observation",
+    "Plan",
+    "Route",
+    "Scenario",
+    "Topology",
+    "admitted_latency",
+    "blocked_fraction",
+]

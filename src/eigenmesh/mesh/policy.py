@@ -1,0 +1,100 @@
+"""What the operator wants (objective) and allows (guard)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from eigenmesh.mesh.errors import MeshError
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A demand to plan for: the observed one times `demand_factor`, counted with `weight`."""
+
+    demand_factor: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class ObjectivePolicy:
+    """Prices that make one number of a plan, in seconds per request.
+
+    slo: seconds; mean latency of a cluster beyond it is charged `slo_price` times over.
+    error_price: seconds of latency that one failed or rejected request is worth.
+    churn_price: seconds charged for moving all traffic of the mesh to other clusters.
+    limit_churn_price: seconds charged for moving every limit by one rung.
+    spill: fraction of rejected requests that come back and are spread by the route's weights
+        (client retries): what couples the clusters' limits.
+    ladder: breaker rungs as multiples of the in-flight requests at the curve's knee, increasing;
+        their number is a power of two (Gray-coded into qubits).
+    knee: utilisation taken as the knee.
+    """
+
+    slo: float = 0.1
+    slo_price: float = 2.0
+    error_price: float = 1.0
+    churn_price: float = 0.0005
+    limit_churn_price: float = 0.0002
+    spill: float = 0.5
+    scenarios: tuple[Scenario, ...] = (Scenario(1.0, 0.8), Scenario(1.3, 0.2))
+    ladder: tuple[float, ...] = (2.0, 3.5, 6.0, 10.0)
+    knee: float = 0.8
+
+    def __post_init__(self) -> None:
+        if len(self.ladder) & (len(self.ladder) - 1) or not self.ladder:
+            raise MeshError("ladder", list(self.ladder), "give 2, 4, 8, ... rungs")
+        if list(self.ladder) != sorted(set(self.ladder)) or self.ladder[0] <= 0:
+            raise MeshError("ladder", list(self.ladder), "use increasing factors above 0")
+        if not self.scenarios or any(s.weight <= 0 or s.demand_factor <= 0 for s in self.scenarios):
+            raise MeshError("scenarios", self.scenarios, "use weights and factors above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Smallest and largest weight of a cluster on a route (fractions)."""
+
+    min_weight: float = 0.02
+    max_weight: float = 0.98
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.min_weight <= self.max_weight <= 1.0:
+            raise MeshError(
+                "bounds",
+                f"[{self.min_weight}, {self.max_weight}]",
+                "use 0 <= min_weight <= max_weight <= 1",
+            )
+
+
+@dataclass(frozen=True)
+class GuardPolicy:
+    """What may be pushed.
+
+    bounds: for every route; `cluster_bounds` overrides them by (route, cluster), and by
+    (route, "") for a whole route.
+    max_step: largest change of one weight in one push. deadband: changes of all weights of a
+    route smaller than this are not pushed. probe_floor: smallest share that keeps a cluster's
+    curve observable. min_gain: relative predicted improvement below which nothing is pushed.
+    max_limit_step: largest factor by which one limit moves in one push.
+    min_limit, max_limit: range of max_requests.
+    max_age: seconds; older data is no data.
+    """
+
+    bounds: Bounds = field(default_factory=Bounds)
+    cluster_bounds: Mapping[tuple[str, str], Bounds] = field(default_factory=dict)
+    max_step: float = 0.1
+    deadband: float = 0.01
+    probe_floor: float = 0.02
+    min_gain: float = 0.01
+    max_limit_step: float = 2.0
+    min_limit: int = 8
+    max_limit: int = 1024
+    max_age: float = 15.0
+
+    def bounds_of(self, route: str, cluster: str) -> Bounds:
+        """Bounds of one weight, the probe floor included."""
+        whole = self.cluster_bounds.get((route, ""), self.bounds)
+        own = self.cluster_bounds.get((route, cluster), whole)
+        if own.max_weight <= self.probe_floor:
+            return own
+        return Bounds(max(own.min_weight, self.probe_floor), own.max_weight)

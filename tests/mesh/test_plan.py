@@ -1,0 +1,62 @@
+"""Plans and topologies cannot be built wrong; integers sum exactly."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eigenmesh.mesh import BreakerLimits, Cluster, MeshError, Plan, Route, Topology
+from eigenmesh.mesh.plan import WEIGHT_TOTAL, to_integers
+
+TOPOLOGY = Topology((Cluster("a"), Cluster("b"), Cluster("spare")), (Route("r", ("a", "b")),))
+
+
+def splits(names: str = "abcdefg") -> st.SearchStrategy[dict[str, float]]:
+    return (
+        st.lists(st.floats(0.0, 1.0), min_size=1, max_size=len(names))
+        .filter(lambda ws: sum(ws) > 1e-3)
+        .map(lambda ws: {n: w / sum(ws) for n, w in zip(names, ws, strict=False)})
+    )
+
+
+@given(splits())
+def test_integer_weights_sum_exactly_and_stay_close(split: dict[str, float]) -> None:
+    integers = to_integers(split)
+    assert sum(integers.values()) == WEIGHT_TOTAL
+    assert all(abs(integers[n] - WEIGHT_TOTAL * w) <= 1.0 + 1e-6 for n, w in split.items())
+
+
+def test_weights_that_do_not_sum_to_one_are_refused() -> None:
+    with pytest.raises(MeshError, match=r"weights\.r.*sum to 1"):
+        Plan({"r": {"a": 0.5, "b": 0.6}}, {})
+
+
+def test_a_limit_of_zero_is_refused() -> None:
+    with pytest.raises(MeshError, match=r"limits\.max_requests.*0 rejects every request"):
+        BreakerLimits(0, 1, 1, 1)
+
+
+def test_a_route_to_an_unknown_cluster_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(MeshError, match=r"route\.r\.clusters: 'b'.*use one of: a"):
+        Topology((Cluster("a"),), (Route("r", ("a", "b")),))
+
+
+def test_duplicate_names_are_refused() -> None:
+    with pytest.raises(MeshError, match="clusters: 'a'"):
+        Topology((Cluster("a"), Cluster("a")), ())
+
+
+def test_unused_clusters_are_not_steered() -> None:
+    assert TOPOLOGY.steered_clusters == ("a", "b")
+
+
+@given(splits("ab"), st.integers(1, 5000))
+def test_a_plan_survives_json(split: dict[str, float], limit: int) -> None:
+    plan = Plan({"r": split}, {"a": BreakerLimits.around(limit)})
+    assert Plan.from_dict(plan.to_dict()) == plan
+
+
+def test_loads_are_demand_times_weight_over_all_routes() -> None:
+    plan = Plan({"r": {"a": 0.25, "b": 0.75}, "s": {"b": 1.0}}, {})
+    assert plan.loads({"r": 100.0, "s": 10.0}) == {"a": 25.0, "b": 85.0}
