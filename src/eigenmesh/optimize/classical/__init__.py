@@ -1,0 +1,1 @@
+"""The circuits' rivals on the same objective."""

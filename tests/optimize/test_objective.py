@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eigenmesh.mesh import (
+    BreakerLimits,
+    GuardPolicy,
+    ObjectivePolicy,
+    Plan,
+    admitted_latency,
+    blocked_fraction,
+)
+from eigenmesh.mesh.curve import Array
+from eigenmesh.optimize.encoding import rungs_of
+from eigenmesh.optimize.objective import Objective
+from eigenmesh.optimize.problem import Problem
+
+Make = Callable[..., Problem]
+
+
+def reference(problem: Problem, plan: Plan) -> float:
+    """J as the module's first page has it, one request stream after the other."""
+    policy, names = problem.objective, problem.topology.steered_clusters
+    routes = {r.name: r.clusters for r in problem.topology.routes}
+
+    def limit(plan: Plan, k: str) -> int:
+        return plan.limits[k].max_requests if k in plan.limits else 1024
+
+    def blocked(k: str, load: float) -> float:
+        curve = problem.curves[k]
+        return float(blocked_fraction(load, curve.t0, curve.capacity, limit(plan, k)))
+
+    def rung(plan: Plan, k: str) -> int:
+        curve = problem.curves[k]
+        ladder = [
+            min(
+                max(
+                    math.ceil(f * curve.in_flight(policy.knee * curve.capacity)),
+                    problem.guard.min_limit,
+                ),
+                problem.guard.max_limit,
+            )
+            for f in policy.ladder
+        ]
+        return min(range(len(ladder)), key=lambda i: (abs(math.log(limit(plan, k) / ladder[i])), i))
+
+    total = 0.0
+    for scenario in policy.scenarios:
+        demand = {r: problem.demands[r] * scenario.demand_factor for r in routes}
+        offered = {k: sum(demand[r] * plan.weights[r].get(k, 0.0) for r in routes) for k in names}
+        cost = 0.0
+        for k in names:
+            load = offered[k]
+            for r, used in routes.items():
+                back = sum(plan.weights[r][j] * blocked(j, offered[j]) for j in used)
+                load += policy.spill * demand[r] * back * plan.weights[r].get(k, 0.0)
+            curve = problem.curves[k]
+            latency = float(
+                admitted_latency(load, curve.t0, curve.capacity, limit(plan, k), curve.variability)
+            )
+            rejected = load * blocked(k, load)
+            cost += (load - rejected) * latency
+            cost += policy.error_price * rejected
+            cost += policy.slo_price * (load - rejected) * max(0.0, latency - policy.slo)
+            cost += load * problem.topology.by_name[k].egress_cost
+        weight = scenario.weight / sum(s.weight for s in policy.scenarios)
+        total += weight * cost / sum(demand.values())
+    moved = sum(
+        problem.demands[r] * abs(plan.weights[r][k] - problem.incumbent.weights[r].get(k, 0.0)) / 2
+        for r, used in routes.items()
+        for k in used
+    )
+    total += policy.churn_price * moved / sum(problem.demands.values())
+    moves = [abs(rung(plan, k) - rung(problem.incumbent, k)) for k in names]
+    return total + policy.limit_churn_price * sum(moves) / len(moves)
+
+
+def random_weights(objective: Objective, seed: int) -> Array:
+    rng = np.random.default_rng(seed)
+    return objective.project(objective.mask * rng.dirichlet(np.ones(objective.mask.shape[1])))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), load=st.floats(0.1, 1.4), spill=st.floats(0.0, 1.0))
+def test_objective_is_the_plain_reference(
+    make_mesh: Make, seed: int, load: float, spill: float
+) -> None:
+    policy = ObjectivePolicy(slo=0.04, spill=spill, churn_price=0.01, limit_churn_price=0.01)
+    problem = make_mesh(4, 3, seed, load=load, subsets=True, objective=policy)
+    rng = np.random.default_rng(seed)
+    limits = {
+        k: BreakerLimits.around(int(m))
+        for k, m in zip(problem.curves, rng.integers(4, 200, 4), strict=True)
+        if m % 3
+    }
+    problem = replace(problem, incumbent=Plan(problem.incumbent.weights, limits))
+    objective = Objective(problem)
+    plan = objective.plan(
+        random_weights(objective, seed),
+        rng.integers(4, 200, len(objective.clusters)).astype(np.float64),
+    )
+    assert objective.of_plan(plan) == pytest.approx(reference(problem, plan), rel=1e-10)
+    incumbent = problem.incumbent
+    assert objective.of_plan(incumbent) == pytest.approx(reference(problem, incumbent), rel=1e-10)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), load=st.floats(0.2, 1.3))
+def test_gradient_is_the_finite_difference(make_mesh: Make, seed: int, load: float) -> None:
+    # An SLO out of reach: at its kink there is no derivative to compare with.
+    policy = ObjectivePolicy(slo=1e-4, churn_price=0.01, spill=0.8)
+    objective = Objective(make_mesh(4, 2, seed, load=load, subsets=True, objective=policy))
+    w, limits = random_weights(objective, seed), objective.ladder[:, 1]
+    value, gradient = objective.value_and_gradient(w, limits)
+    below = float(objective.evaluate(w, limits)) - value
+    assert -1e-12 <= below <= 0.01 * 5e-4 * len(objective.clusters)
+    for r, k in np.argwhere(objective.mask):
+        step = np.zeros_like(w)
+        step[r, k] = 1e-5
+        up, _ = objective.value_and_gradient(w + step, limits)
+        down, _ = objective.value_and_gradient(w - step, limits)
+        slope = (up - down) / 2e-5
+        assert gradient[r, k] == pytest.approx(slope, rel=2e-4, abs=1e-6)
+    assert not gradient[~objective.mask].any()
+
+
+@pytest.mark.parametrize("load", [0.5, 0.9, 1.2])
+def test_rung_table_is_every_plan_one_by_one(make_mesh: Make, load: float) -> None:
+    problem = make_mesh(3, 2, 11, load=load)
+    objective = Objective(problem)
+    w = random_weights(objective, 5)
+    table = objective.diagonal(w, range(3), objective.initial_rungs)
+    assert table.shape == (64,)
+    for state in range(64):
+        limits = objective.limits_at(rungs_of(state, 3, 4))
+        plan = objective.plan(w, limits)
+        assert table[state] == pytest.approx(reference(problem, plan), rel=1e-10)
+
+
+def test_a_block_holds_the_other_rungs(make_mesh: Make) -> None:
+    objective = Objective(make_mesh(4, 2, 3, load=1.0))
+    w, held = objective.initial, np.array([3, 1, 0, 2])
+    table = objective.diagonal(w, [1, 3], held)
+    for state, (a, b) in enumerate(itertools.product((0, 1, 3, 2), repeat=2)):
+        rungs = np.array([[3, a, 0, b]])
+        alone = objective.evaluate_rungs(w, rungs)[0]
+        assert table[state] == pytest.approx(alone, rel=1e-12)
+
+
+def test_batches_agree_with_single_plans(make_mesh: Make) -> None:
+    objective = Objective(make_mesh(4, 2, 3, load=0.9))
+    # More than one chunk of each, and broadcasting over two axes.
+    many = np.stack([random_weights(objective, s) for s in range(6)])
+    limits = objective.ladder.T
+    both = objective.evaluate(many[:, None], limits[None])
+    assert both.shape == (6, 4)
+    alone = float(objective.evaluate(many[4], limits[2]))
+    assert both[4, 2] == pytest.approx(alone, rel=1e-12)
+    rungs = np.random.default_rng(0).integers(0, 4, (20_000, 4))
+    values = objective.evaluate_rungs(many[0], rungs)
+    for i in (0, 7_000, 19_999):
+        one = float(objective.evaluate(many[0], objective.limits_at(rungs[i])))
+        assert values[i] == pytest.approx(one, rel=1e-12)
+
+
+def test_clipped_rungs_count_as_one(make_mesh: Make) -> None:
+    guard = GuardPolicy(min_limit=30, max_limit=30)
+    objective = Objective(make_mesh(3, 1, 2, guard=guard))
+    table = objective.diagonal(objective.initial, range(3), objective.initial_rungs)
+    assert np.ptp(table) == 0.0
+
+
+def test_ladder_stays_within_the_guard(make_mesh: Make) -> None:
+    objective = Objective(make_mesh(5, 2, 1, guard=GuardPolicy(min_limit=20, max_limit=50)))
+    assert objective.ladder.min() >= 20
+    assert objective.ladder.max() <= 50
+    assert (np.diff(objective.ladder, axis=1) >= 0).all()
+
+
+def test_a_limit_near_its_rung_stays_as_it_is(make_demo: Make) -> None:
+    problem = make_demo()
+    ladder = Objective(problem).ladder[:, 2]
+    mine = {"large": int(ladder[0] * 1.1), "medium": int(ladder[1] * 1.5), "elsewhere": 77}
+    incumbent = Plan(
+        problem.incumbent.weights, {k: BreakerLimits.around(m) for k, m in mine.items()}
+    )
+    plan = Objective(replace(problem, incumbent=incumbent)).plan(Objective(problem).initial, ladder)
+    assert plan.limits["large"] == incumbent.limits["large"]
+    assert plan.limits["medium"].max_requests == ladder[1]
+    assert plan.limits["small"].max_requests == ladder[2]
+    assert plan.limits["elsewhere"] == incumbent.limits["elsewhere"]
+
+
+def test_plan_keeps_routes_that_are_not_asked_about(make_demo: Make) -> None:
+    problem = make_demo()
+    weights = {**problem.incumbent.weights, "other": {"x": 1.0}}
+    objective = Objective(replace(problem, incumbent=Plan(weights, {})))
+    plan = objective.plan(objective.capacity_weights(), objective.ladder[:, 3])
+    assert plan.weights["other"] == {"x": 1.0}
+    assert plan.weights["a"]["large"] == pytest.approx(4 / 7)
+
+
+def test_predicted_latency_is_the_rate_weighted_mean(make_demo: Make) -> None:
+    problem = make_demo()
+    objective = Objective(problem)
+    plan = objective.plan(objective.capacity_weights(), objective.ladder[:, 3])
+    loads = plan.loads(problem.demands)
+    parts = [
+        loads[k] * float(admitted_latency(loads[k], c.t0, c.capacity, plan.limits[k].max_requests))
+        for k, c in problem.curves.items()
+    ]
+    assert objective.predicted_latency(plan) == pytest.approx(sum(parts) / 490.0, rel=1e-3)
+
+
+def test_spill_couples_clusters_that_share_a_route(make_demo: Make) -> None:
+    objective = Objective(make_demo())
+    coupling = objective.coupling(objective.initial)
+    np.testing.assert_allclose(coupling, np.full((3, 3), 0.5 * 490.0 / 9))
