@@ -1,0 +1,238 @@
+"""The operator's own Envoy v3 configuration, understood.
+
+    static_resources: {listeners: ..., clusters: ..., secrets: ...}     as in an envoy.yaml
+    listeners, routes, clusters, endpoints, secrets                     or given directly
+
+All of it is served over xDS. What Envoy keeps in its bootstrap (admin, node, ...) is accepted
+and listed as left alone, so that a whole envoy.yaml can be pasted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from envoy.config.cluster.v3.cluster_pb2 import Cluster as ClusterMessage
+from envoy.config.core.v3.base_pb2 import RoutingPriority
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
+from google.protobuf.message import Message
+
+from eigenmesh.mesh import BreakerLimits, Cluster, Plan, Route, Topology
+from eigenmesh.xds import rewrite, steering
+from eigenmesh.xds.protos import OperatorError, parse
+from eigenmesh.xds.resource import Key, Resource
+from eigenmesh.xds.steering import SteeredRoute
+
+__all__ = ["OperatorConfig", "OperatorError", "RouteStats", "SteeredRoute", "parse_operator"]
+
+_SECTIONS: Mapping[str, type[Message]] = {
+    "listeners": Listener,
+    "routes": RouteConfiguration,
+    "clusters": ClusterMessage,
+    "endpoints": ClusterLoadAssignment,
+    "secrets": Secret,
+}
+_STATIC = ("listeners", "clusters", "secrets")
+_WHY_LEFT = {
+    "dynamic_resources": "Eigenmesh serves everything; resources of other servers are not merged",
+    "layered_runtime": "keep it in Envoy's bootstrap, below the layer that Eigenmesh serves",
+}
+# config.cluster.v3.CircuitBreakers.Thresholds: what Envoy assumes where a field is absent.
+_DEFAULT_LIMITS = {
+    "max_connections": 1024,
+    "max_pending_requests": 1024,
+    "max_requests": 1024,
+    "max_retries": 3,
+}
+
+
+class RouteStats(NamedTuple):
+    """Where Envoy counts a route's requests: vhost.<virtual_host>.route.<stat_prefix>."""
+
+    virtual_host: str
+    stat_prefix: str
+
+
+@dataclass(frozen=True)
+class RouteTable:
+    """A RouteConfiguration. `message` must not be changed: copy it."""
+
+    message: RouteConfiguration
+    needs: frozenset[Key]
+
+
+@dataclass(frozen=True, eq=False)
+class OperatorConfig:
+    """What the operator gave, ready to be served.
+
+    fixed: listeners, clusters, endpoints and secrets, which no plan changes.
+    tables: the route configurations by name. steered: the routes whose weights are decided here.
+    left_alone: a line for each thing that Eigenmesh does not touch, and why.
+    """
+
+    fixed: tuple[Resource, ...]
+    tables: Mapping[str, RouteTable]
+    clusters: Mapping[str, ClusterMessage]
+    steered: tuple[SteeredRoute, ...]
+    left_alone: tuple[str, ...]
+
+    @cached_property
+    def _topology(self) -> Topology:
+        return Topology(
+            tuple(Cluster(name) for name in self.clusters),
+            tuple(Route(r.name, r.clusters) for r in self.steered),
+        )
+
+    def topology(self) -> Topology:
+        """Every cluster, and the steered routes."""
+        return self._topology
+
+    @cached_property
+    def own_limits(self) -> Mapping[str, BreakerLimits]:
+        """The operator's thresholds of steered clusters that have any, for default priority.
+
+        A threshold of 0 rejects everything, which no plan can say: such a cluster is left out.
+        """
+        found = {}
+        for name in self._topology.steered_clusters:
+            for thresholds in self.clusters[name].circuit_breakers.thresholds:
+                given = {f for f in _DEFAULT_LIMITS if thresholds.HasField(f)}
+                if thresholds.priority != RoutingPriority.DEFAULT or not given:
+                    continue
+                limits = _DEFAULT_LIMITS | {f: getattr(thresholds, f).value for f in given}
+                if min(limits.values()) > 0:
+                    found[name] = BreakerLimits(**limits)
+        return found
+
+    def original_plan(self) -> Plan:
+        """The operator's own weights and thresholds: what restoring means."""
+        weights = {
+            r.name: {c: w / sum(r.weights.values()) for c, w in r.weights.items()}
+            for r in self.steered
+        }
+        return Plan(weights, self.own_limits)
+
+    def stat_names(self) -> dict[str, str]:
+        """Cluster -> the other name under which Envoy counts it (`alt_stat_name`)."""
+        return {n: c.alt_stat_name for n, c in self.clusters.items() if c.alt_stat_name}
+
+    def route_stats(self) -> dict[str, RouteStats]:
+        """Route name -> where Envoy counts it."""
+        return {r.name: RouteStats(r.virtual_host, r.stat_prefix) for r in self.steered}
+
+
+def parse_operator(
+    document: Mapping[str, Any], *, steer: Sequence[str] | None = None, source: str = "envoy"
+) -> OperatorConfig:
+    """Understands a document as described above.
+
+    steer: names of the routes to steer; None: every route with two or more weighted clusters.
+    source: what the paths in errors begin with. Raises OperatorError.
+    """
+    left: list[str] = []
+    parsed: dict[str, list[tuple[str, Any]]] = {section: [] for section in _SECTIONS}
+    for section, path, items in _sections(document, source, left):
+        for index, item in enumerate(items):
+            at = f"{path}[{index}]"
+            parsed[section].append((at, parse(item, _SECTIONS[section], at)))
+    for index, (_, listener) in enumerate(parsed["listeners"]):
+        # Envoy takes a nameless static listener; over LDS a name is its identity.
+        listener.name = listener.name or f"listener-{index}"
+    for section in ("listeners", "routes", "clusters", "secrets"):
+        _check_names(parsed[section], "name")
+    _check_names(parsed["endpoints"], "cluster_name")
+
+    config = rewrite.Rewrite(
+        clusters={c.name for _, c in parsed["clusters"]},
+        secrets={s.name for _, s in parsed["secrets"]},
+        endpoints={e.cluster_name for _, e in parsed["endpoints"]},
+        routes=parsed["routes"],
+    )
+    listeners = config.listeners(parsed["listeners"])
+    clusters = config.cluster_resources(parsed["clusters"])
+    steered, not_steered = steering.find(config.routes, steer)
+    tables = {
+        table.name: RouteTable(table, config.check_routes(path, table))
+        for path, table in config.routes
+    }
+    fixed = (*clusters, *config.plain(parsed["endpoints"], "cluster_name"))
+    fixed += (*config.plain(parsed["secrets"], "name"), *listeners)
+    return OperatorConfig(
+        fixed=fixed,
+        tables=tables,
+        clusters={c.name: c for _, c in parsed["clusters"]},
+        steered=steered,
+        left_alone=(*left, *config.left, *not_steered),
+    )
+
+
+def _sections(
+    document: Mapping[str, Any], source: str, left: list[str]
+) -> Iterator[tuple[str, str, list[Any]]]:
+    """(section, path, items) of what is served; lines about the rest go to `left`."""
+    _mapping(document, source)
+    for key, value in document.items():
+        path = f"{source}.{key}"
+        if key in _SECTIONS:
+            yield key, path, _items(value, path)
+        elif key in ("static_resources", "staticResources"):
+            _mapping(value, path)
+            for section, items in value.items():
+                at = f"{path}.{section}"
+                if section not in _STATIC:
+                    raise OperatorError(at, _kind(items), _one_of(section, _STATIC))
+                yield section, at, _items(items, at)
+        elif key in _bootstrap_keys():
+            left.append(f"{key}: {_WHY_LEFT.get(key, 'part of the bootstrap')}")
+        else:
+            known = (*_SECTIONS, "static_resources", *_bootstrap_keys())
+            raise OperatorError(path, _kind(value), _one_of(key, known))
+
+
+def _bootstrap_keys() -> frozenset[str]:
+    from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap  # only when there is a stray key
+
+    fields = Bootstrap.DESCRIPTOR.fields
+    return frozenset(f.name for f in fields) | frozenset(f.json_name for f in fields)
+
+
+def _check_names(items: Sequence[tuple[str, Any]], field: str) -> None:
+    first: dict[str, str] = {}
+    for path, item in items:
+        name = getattr(item, field)
+        if not name:
+            raise OperatorError(f"{path}.{field}", name, "give it a name")
+        if name in first:
+            remedy = f"{first[name]} has this name too; make names unique"
+            raise OperatorError(f"{path}.{field}", name, remedy)
+        first[name] = path
+
+
+def _mapping(value: object, path: str) -> None:
+    if not isinstance(value, Mapping):
+        raise OperatorError(path, _kind(value), "write a mapping, as in an envoy.yaml")
+
+
+def _items(value: object, path: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise OperatorError(path, _kind(value), "write a list")
+    return value
+
+
+def _kind(value: object) -> object:
+    return f"a {type(value).__name__}" if isinstance(value, dict | list) else value
+
+
+def _one_of(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    if close:
+        return f"no such section; did you mean {close[0]}?"
+    return f"no such section; use one of: {', '.join(sorted(set(known) & set(_SECTIONS)))}"

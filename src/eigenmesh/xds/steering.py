@@ -1,0 +1,238 @@
+"""Which of the operator's routes can be steered, what they are called, and how weights are put in.
+
+A route can be steered when its action is `weighted_clusters` over two or more clusters that are
+each named once. Routes stand in a virtual host's list, or deeper, in the actions of its matcher
+(xds.type.matcher.v3.Matcher, with Route or RouteList in an Any).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from envoy.config.route.v3.route_components_pb2 import Route, VirtualHost
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+
+from eigenmesh.xds.protos import OperatorError, walk
+
+
+@dataclass(frozen=True)
+class SteeredRoute:
+    """A route whose weights Eigenmesh decides.
+
+    name: unique in the mesh. stat_prefix: Envoy counts its requests under
+    vhost.<virtual_host>.route.<stat_prefix>. weights: the operator's own, by cluster.
+    host, ordinal: where it stands in its route configuration.
+    """
+
+    name: str
+    route_config: str
+    virtual_host: str
+    stat_prefix: str
+    weights: Mapping[str, int]
+    host: int
+    ordinal: int
+    path: str
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        return tuple(self.weights)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A weighted route; `obstacle` says why it cannot be steered, if so."""
+
+    route: SteeredRoute
+    given_name: str
+    given_prefix: str
+    obstacle: str = ""
+
+
+def each_route(
+    virtual_host: VirtualHost, path: str, visit: Callable[[int, str, Route], None]
+) -> None:
+    """Calls `visit` with number, path and message of every route; it may change the message."""
+    for index, route in enumerate(virtual_host.routes):
+        visit(index, f"{path}.routes[{index}]", route)
+    if not virtual_host.HasField("matcher"):
+        return
+    number = len(virtual_host.routes)
+
+    def look(message: Any, at: str) -> None:
+        nonlocal number
+        if isinstance(message, Route):
+            visit(number, at, message)
+            number += 1
+
+    walk(virtual_host.matcher, f"{path}.matcher", look)
+
+
+def put_weights(virtual_host: VirtualHost, splits: Mapping[int, Mapping[str, int]]) -> None:
+    """Sets the weights of the routes with these numbers."""
+    if all(number < len(virtual_host.routes) for number in splits):
+        for number, split in splits.items():
+            _put(virtual_host.routes[number], split)
+        return
+
+    def visit(number: int, _: str, route: Route) -> None:
+        if number in splits:
+            _put(route, splits[number])
+
+    each_route(virtual_host, "", visit)
+
+
+def _put(route: Route, split: Mapping[str, int]) -> None:
+    weighted = route.route.weighted_clusters
+    # Deprecated, and a total that the weights do not sum to is refused.
+    weighted.ClearField("total_weight")
+    for cluster in weighted.clusters:
+        cluster.weight.value = split[cluster.name]
+
+
+def find(
+    configs: Sequence[tuple[str, RouteConfiguration]], steer: Sequence[str] | None
+) -> tuple[tuple[SteeredRoute, ...], list[str]]:
+    """The routes to steer in these (path, message)s, and a line for each weighted route that is
+    left alone. Gives every steered route a stat_prefix.
+
+    steer: names of those to steer; None: all that can be. Raises OperatorError.
+    """
+    found = _unnamed_prefixes(_distinct_prefixes(_named(list(_weighted(configs)))))
+    by_name = {f.route.name: f for f in found}
+    for index, name in enumerate(steer or ()):
+        where = f"steer[{index}]"
+        if name not in by_name:
+            names = ", ".join(n for n, f in by_name.items() if not f.obstacle) or "none"
+            raise OperatorError(where, name, f"no such weighted route; use one of: {names}")
+        if by_name[name].obstacle:
+            raise OperatorError(where, name, f"cannot be steered: {by_name[name].obstacle}")
+    wanted = set(by_name) if steer is None else set(steer)
+    chosen = tuple(f.route for f in found if f.route.name in wanted and not f.obstacle)
+    left = [
+        f"route {f.route.name}: {f.obstacle or 'not listed in steer'}"
+        for f in found
+        if f.route.name not in wanted or f.obstacle
+    ]
+    _write_prefixes({config.name: config for _, config in configs}, chosen)
+    return chosen, left
+
+
+def _weighted(configs: Sequence[tuple[str, RouteConfiguration]]) -> Iterator[_Found]:
+    for path, config in configs:
+        for host, virtual_host in enumerate(config.virtual_hosts):
+            here: list[_Found] = []
+
+            def look(
+                number: int,
+                at: str,
+                route: Route,
+                config: RouteConfiguration = config,
+                host: int = host,
+                virtual_host: VirtualHost = virtual_host,
+                here: list[_Found] = here,
+            ) -> None:
+                if len(route.route.weighted_clusters.clusters) < 2:
+                    return
+                weights = {c.name: c.weight.value for c in route.route.weighted_clusters.clusters}
+                steered = SteeredRoute(
+                    name=f"{config.name}/{virtual_host.name}/{number}",
+                    route_config=config.name,
+                    virtual_host=virtual_host.name,
+                    stat_prefix=route.stat_prefix,
+                    weights=weights,
+                    host=host,
+                    ordinal=number,
+                    path=at,
+                )
+                here.append(_Found(steered, route.name, route.stat_prefix, _obstacle(route, at)))
+
+            each_route(virtual_host, f"{path}.virtual_hosts[{host}]", look)
+            yield from here
+
+
+def _obstacle(route: Route, path: str) -> str:
+    clusters = route.route.weighted_clusters.clusters
+    if any(c.cluster_header for c in clusters):
+        return "a request header picks one of its clusters"
+    if route.route.weighted_clusters.header_name:
+        # Other totals would give the header's number another meaning.
+        return "a number in a request header is compared with its weights"
+    names = [c.name for c in clusters]
+    if len(set(names)) < len(names):
+        return "it names a cluster twice"
+    if not any(c.weight.value for c in clusters):
+        # Envoy refuses it.
+        at = f"{path}.route.weighted_clusters"
+        raise OperatorError(at, 0, "make at least one weight 1 or more")
+    return ""
+
+
+def _named(found: list[_Found]) -> list[_Found]:
+    """Envoy's own name where it is unique, else the place."""
+    times = Counter(f.given_name for f in found)
+    taken: set[str] = set()
+    named = []
+    for item in found:
+        name = item.given_name if times[item.given_name] == 1 and item.given_name else ""
+        name = _free(name or item.route.name, taken)
+        named.append(replace(item, route=replace(item.route, name=name)))
+    return named
+
+
+def _distinct_prefixes(found: list[_Found]) -> list[_Found]:
+    """Routes that share the operator's stat_prefix cannot be told apart in Envoy's stats."""
+    times = Counter((f.route.virtual_host, f.given_prefix) for f in found)
+    why = "it shares its stat_prefix with another route, so its requests cannot be counted"
+    return [
+        replace(f, obstacle=why)
+        if f.given_prefix and not f.obstacle and times[f.route.virtual_host, f.given_prefix] > 1
+        else f
+        for f in found
+    ]
+
+
+def _unnamed_prefixes(found: list[_Found]) -> list[_Found]:
+    """A stat_prefix for every route that has none; a dot would split the name of the stat."""
+    taken = {f.given_prefix for f in found}
+    return [
+        f
+        if f.given_prefix
+        else replace(
+            f,
+            route=replace(
+                f.route,
+                stat_prefix=_free(re.sub(r"[^A-Za-z0-9_-]", "_", f.route.name), taken, "_"),
+            ),
+        )
+        for f in found
+    ]
+
+
+def _write_prefixes(
+    configs: Mapping[str, RouteConfiguration], chosen: Sequence[SteeredRoute]
+) -> None:
+    by_host: dict[tuple[str, int], dict[int, str]] = {}
+    for steered in chosen:
+        prefixes = by_host.setdefault((steered.route_config, steered.host), {})
+        prefixes[steered.ordinal] = steered.stat_prefix
+    for (config, host), prefixes in by_host.items():
+
+        def write(number: int, _: str, route: Route, prefixes: dict[int, str] = prefixes) -> None:
+            if number in prefixes:
+                route.stat_prefix = prefixes[number]
+
+        each_route(configs[config].virtual_hosts[host], "", write)
+
+
+def _free(name: str, taken: set[str], separator: str = "#") -> str:
+    """`name`, or `name#2`, ... if that is taken; takes it."""
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}{separator}{number}"
+    taken.add(candidate)
+    return candidate

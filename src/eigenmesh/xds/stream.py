@@ -1,0 +1,351 @@
+"""One xDS stream without I/O: requests and snapshots go in, responses are taken out.
+
+    stream.update(snapshot)          the content changed
+    stream.receive(request)          the client spoke -> what it accepted or refused
+    stream.next() -> Response        what to send now, or None
+
+`next` is asked only when the transport can take a response, so a slow client holds up nothing
+but itself: what it is sent then is the latest content, however often that changed meanwhile.
+
+Every type on a stream has a lane. A lane keeps apart what the client asked for (`subscription`)
+and what it was sent (`sent`: name -> version; ABSENT where it was told that there is none), and
+goes through three states:
+
+    idle       in_flight is None, nothing differs: `next` sends nothing
+    due        something differs from `sent`, or a name is owed an answer
+    in flight  one response is unanswered; more may become due, and is sent after the answer
+
+An answer is an ACK, or a NACK if it has error_detail ("ACK and NACK semantics summary"). A NACK
+changes `refused` and not `sent`: the same content is not due again, so it is parked until it
+changes. Only a response of several resources is tried again, once, in halves: a client may drop
+all of it for one bad resource. Versions are hashes of content and mean the same in every process.
+
+Order between lanes ("Eventual consistency considerations"): clusters, endpoints, listeners,
+routes; and a resource waits while something that it needs is unsent, unanswered or refused.
+Envoy withholds its answer to new clusters until they are warm, so routes come after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from eigenmesh.xds import wire
+from eigenmesh.xds.resource import (
+    CLUSTER,
+    ENDPOINT,
+    EXTENSION_CONFIG,
+    LISTENER,
+    ROUTE,
+    RUNTIME,
+    SECRET,
+    Key,
+    Resource,
+)
+from eigenmesh.xds.snapshot import Snapshot, TypeSet
+from eigenmesh.xds.subscription import Change, Subscription
+
+ORDER = (CLUSTER, ENDPOINT, SECRET, LISTENER, ROUTE, EXTENSION_CONFIG, RUNTIME)
+WHOLE = frozenset({CLUSTER, LISTENER})
+"""Types with a wildcard, which SotW sends whole: a resource left out is a resource removed."""
+
+M = TypeVar("M", bound=Message)
+
+ABSENT = ""
+"""The version of a resource that does not exist."""
+
+
+class ProtocolError(Exception):
+    """The client broke the protocol; the stream should end with this text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Who the client says it is, in its first request."""
+
+    id: str = ""
+    cluster: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """body: the serialised DiscoveryResponse or DeltaDiscoveryResponse, nonce included.
+
+    names: what it answers, removed resources included. version: of the whole type.
+    """
+
+    type_url: str
+    version: str
+    nonce: str
+    names: frozenset[str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    type_url: str
+    version: str
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """text: the client's own words (error_detail.message)."""
+
+    type_url: str
+    version: str
+    names: frozenset[str]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A response that is unanswered."""
+
+    nonce: str
+    version: str
+    names: frozenset[str]
+
+
+class Lane:
+    """One type on one stream; see the module's text.
+
+    sent_version: of the type as a whole, when the client was last brought up to date with it.
+    acked_version: the same for what the client has accepted without refusing anything.
+    refused: name -> the client's words, for what it refused and was not sent anew since.
+    unproven: names that the client has had in no version that it accepted.
+    """
+
+    def __init__(self, type_url: str) -> None:
+        self.type_url = type_url
+        self.subscription = Subscription(by_default=type_url in WHOLE)
+        self.sent: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
+        self.nacks = 0
+        self.sent_version = ""
+        self.acked_version = ""
+        self.unproven: set[str] = set()
+        self.nonce = ""
+        self.in_flight: _Flight | None = None
+        self.greeted = True
+        self._owed: set[str] = set()
+        self._owed_everything = False
+        self._doubted: list[frozenset[str]] = []
+        self._seen: TypeSet | None = None
+
+    def apply(self, change: Change, *, resend: bool = True) -> None:
+        """Takes note of a changed subscription. resend: named resources are owed in any case."""
+        if resend:
+            self._owed |= change.named
+            self._owed_everything |= change.everything
+        if change.widened or (change.named and not resend):
+            self._seen = None
+        if change.widened and not self.sent:
+            # The first answer to a wildcard is awaited even if there is nothing to tell.
+            self.greeted = False
+        if change.narrowed:
+            # "Sent" must not outlive the subscription: a name that comes back is sent again.
+            covers = self.subscription.covers
+            self.sent = {n: v for n, v in self.sent.items() if covers(n)}
+            self.refused = {n: t for n, t in self.refused.items() if covers(n)}
+            self.unproven = {n for n in self.unproven if covers(n)}
+            self._owed = {n for n in self._owed if covers(n)}
+
+    def owe(self, name: str) -> None:
+        """The client is to get `name` again if it follows it."""
+        if self.subscription.covers(name):
+            self._owed.add(name)
+
+    def in_scope(self, resources: TypeSet) -> Iterable[str]:
+        if self.subscription.wildcard:
+            return self.subscription.names | resources.resources.keys()
+        return self.subscription.names
+
+    def due(self, resources: TypeSet) -> set[str]:
+        """Names that the client has to be told about."""
+        due = set(self._owed)
+        if self._owed_everything:
+            due.update(resources.resources)
+        if self._seen is None:
+            due.update(n for n in self.in_scope(resources) if self._differs(n, resources))
+            due.update(n for n in self.sent if self._differs(n, resources))
+        elif self._seen.version != resources.version:
+            covers = self.subscription.covers
+            changed = resources.changed_since(self._seen)
+            due.update(n for n in changed if covers(n) and self._differs(n, resources))
+        return due
+
+    def doubted(self) -> set[str]:
+        """Part of a refused response that may be good by itself; each part is given out once."""
+        while self._doubted:
+            if group := set(self._doubted.pop() & self.refused.keys()):
+                return group
+        return set()
+
+    def _differs(self, name: str, resources: TypeSet) -> bool:
+        resource = resources.resources.get(name)
+        return self.sent.get(name) != (resource.version if resource is not None else ABSENT)
+
+    def compared(self, resources: TypeSet, later: Iterable[str] = ()) -> None:
+        """All that was due is in the next response, but for `later`."""
+        self._seen = resources
+        self._owed = set(later)
+        self._owed_everything = False
+
+    def in_step(self, resources: TypeSet) -> None:
+        """Nothing is due or in flight: the client has this version, but for what it refused."""
+        self._seen = resources
+        self.sent_version = resources.version
+        if not self.refused:
+            self.acked_version = resources.version
+
+    def note(self, told: Mapping[str, str]) -> None:
+        """The client is told these versions."""
+        for name, version in told.items():
+            if version != ABSENT or name in self.subscription.names:
+                self.sent[name] = version
+            else:
+                self.sent.pop(name, None)
+
+    def has(self, name: str) -> bool:
+        """The client has accepted this resource, in some version."""
+        return bool(self.sent.get(name)) and name not in self.unproven
+
+    def answer(self, nonce: str, request: Message, *, whole: bool) -> tuple[Ack | Nack, ...]:
+        """What the request says about the response in flight, if anything.
+
+        whole: the response cannot be sent in parts.
+        """
+        flight = self.in_flight
+        if flight is None or nonce != flight.nonce:
+            return ()
+        self.in_flight = None
+        if request.HasField("error_detail"):
+            text = request.error_detail.message or "no reason given"  # type: ignore[attr-defined]
+            self.nacks += 1
+            self.refused.update(dict.fromkeys(flight.names, text))
+            if len(flight.names) > 1 and not whole:
+                names = sorted(flight.names)
+                half = len(names) // 2
+                self._doubted += [frozenset(names[:half]), frozenset(names[half:])]
+            return (Nack(self.type_url, flight.version, flight.names, text),)
+        self.unproven -= flight.names
+        for name in [n for n in self.refused if n in flight.names]:
+            del self.refused[name]
+        if not self.refused and not self._owed:
+            self.acked_version = flight.version
+        return (Ack(self.type_url, flight.version, flight.names),)
+
+
+class Stream:
+    """What SotW and delta have in common. `only`: the one type of a stream that is not ADS."""
+
+    def __init__(self, only: str | None = None) -> None:
+        self.node: Node | None = None
+        self._only = only
+        self._lanes: dict[str, Lane] = {}
+        self._snapshot: Snapshot | None = None
+        self._nonces = 0
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """In the order in which they are sent."""
+        return tuple(self._lanes.values())
+
+    def update(self, snapshot: Snapshot | None) -> None:
+        """From now on this is the content. None: nothing is known yet, nothing is sent."""
+        self._snapshot = snapshot
+
+    def next(self) -> Response | None:
+        """The response to send now; call again after sending it."""
+        if self._snapshot is None:
+            return None
+        for lane in self._lanes.values():
+            if lane.in_flight is None:
+                resources = self._snapshot.of(lane.type_url)
+                due = lane.due(resources)
+                if (due or not lane.greeted) and (r := self._respond(lane, resources, due)):
+                    return r
+                # All that is due waits for something else, if anything is due.
+                doubted = lane.doubted()
+                if doubted and (r := self._respond(lane, resources, due | doubted)):
+                    return r
+                if not due and not doubted and lane.greeted:
+                    lane.in_step(resources)
+        return None
+
+    def _respond(self, lane: Lane, resources: TypeSet, due: set[str]) -> Response | None:
+        """The response that tells the client about `due`; None if nothing can be told now."""
+        raise NotImplementedError
+
+    def _lane(self, type_url: str) -> tuple[Lane, bool]:
+        """The lane of a request, and whether the request is its first."""
+        type_url = type_url or self._only or ""
+        if not type_url:
+            raise ProtocolError("type_url is empty: an aggregated stream needs it in every request")
+        if self._only is not None and type_url != self._only:
+            raise ProtocolError(f"type_url {type_url} on a stream of {self._only}")
+        lane = self._lanes.get(type_url)
+        if lane is not None:
+            return lane, False
+        lane = self._lanes[type_url] = Lane(type_url)
+        self._lanes = dict(sorted(self._lanes.items(), key=lambda item: _rank(item[0])))
+        return lane, True
+
+    def _identify(self, request: Message) -> None:
+        """Only the first request is sure to carry the node ("Basic Protocol Overview")."""
+        if self.node is None:
+            node = request.node  # type: ignore[attr-defined]
+            self.node = Node(node.id, node.cluster)
+
+    def _waits(self, resource: Resource | None) -> bool:
+        """Something that the resource needs is not in force at this client yet."""
+        return resource is not None and any(self._lacks(key) for key in resource.needs)
+
+    def _lacks(self, key: Key) -> bool:
+        type_url, name = key
+        lane = self._lanes.get(type_url)
+        # What the client does not fetch here it has from elsewhere, or does not want.
+        return lane is not None and lane.subscription.covers(name) and not lane.has(name)
+
+    def _launch(
+        self, lane: Lane, resources: TypeSet, told: dict[str, str], body: bytes
+    ) -> Response:
+        """The response that tells the client these versions; notes that it was told.
+
+        body: the response without its nonce.
+        """
+        changed = [n for n, version in told.items() if lane.sent.get(n) != version]
+        # Envoy takes no endpoints over to a cluster that changed, and waits for them ("Resource
+        # warming", the note): send them again.
+        for name in changed:
+            if (resource := resources.resources.get(name)) is not None:
+                for type_url, child in resource.warms:
+                    if type_url in self._lanes:
+                        self._lanes[type_url].owe(child)
+        self._nonces += 1
+        lane.nonce = str(self._nonces)
+        lane.unproven.update(n for n in changed if told[n] and not lane.sent.get(n))
+        lane.note(told)
+        lane.greeted = True
+        lane.sent_version = resources.version
+        names = frozenset(told)
+        lane.in_flight = _Flight(lane.nonce, resources.version, names)
+        # `nonce` is field 5 of both kinds of response.
+        body += wire.field(5, lane.nonce)
+        return Response(lane.type_url, resources.version, lane.nonce, names, body)
+
+
+def parse_request(kind: type[M], data: bytes) -> M:
+    """Raises ProtocolError."""
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise ProtocolError(f"these {len(data)} bytes are no {kind.DESCRIPTOR.name}") from error
+
+
+def _rank(type_url: str) -> int:
+    return ORDER.index(type_url) if type_url in ORDER else len(ORDER)

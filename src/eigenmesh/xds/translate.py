@@ -1,0 +1,113 @@
+"""A plan and the operator's configuration in, resources out. No I/O, no clock.
+
+Weights go by RDS and limits by RTDS: neither costs a connection. A change of a cluster costs all
+of its connections, so clusters never depend on the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.service.runtime.v3.rtds_pb2 import Runtime
+
+from eigenmesh.mesh import BreakerLimits, MeshError, Plan
+from eigenmesh.mesh.plan import to_integers
+from eigenmesh.xds.operator import OperatorConfig, RouteTable
+from eigenmesh.xds.resource import Resource
+from eigenmesh.xds.snapshot import Snapshot
+from eigenmesh.xds.steering import SteeredRoute, put_weights
+
+Split = Mapping[str, int]
+
+
+class Translator:
+    """Makes snapshots of one operator's configuration.
+
+    runtime_layer: name of the one Runtime resource, as in the bootstrap's rtds_layer (Envoy
+    accepts another name in silence and ignores it).
+    """
+
+    def __init__(self, config: OperatorConfig, *, runtime_layer: str = "eigenmesh") -> None:
+        self._config = config
+        self._runtime_layer = runtime_layer
+        self._tables = {
+            name: _Table(table, [r for r in config.steered if r.route_config == name])
+            for name, table in config.tables.items()
+        }
+
+    def snapshot(self, plan: Plan, previous: Snapshot | None = None) -> Snapshot:
+        """Everything that is served under `plan`.
+
+        previous: a snapshot by this translator; what the plan does not change is taken from it.
+        Raises MeshError if the plan does not fit the configuration.
+        """
+        self._check(plan)
+        splits = {r.name: _integers(r, plan.weights.get(r.name)) for r in self._config.steered}
+        moving = [table.resource(splits) for table in self._tables.values()]
+        moving.append(self._runtime(plan.limits))
+        if previous is not None:
+            return previous.replace(moving)
+        return Snapshot([*self._config.fixed, *moving])
+
+    def _check(self, plan: Plan) -> None:
+        steered = {r.name: r for r in self._config.steered}
+        for route, split in plan.weights.items():
+            if route not in steered:
+                raise MeshError(f"weights.{route}", dict(split), "this route is not steered")
+            if split.keys() != steered[route].weights.keys():
+                names = ", ".join(steered[route].clusters)
+                raise MeshError(f"weights.{route}", dict(split), f"give one for each of: {names}")
+        for cluster in plan.limits:
+            if cluster not in self._config.clusters:
+                raise MeshError(f"limits.{cluster}", cluster, "no such cluster is defined")
+
+    def _runtime(self, limits: Mapping[str, BreakerLimits]) -> Resource:
+        layer = Runtime(name=self._runtime_layer)
+        for cluster, limit in sorted(limits.items()):
+            if limit == self._config.own_limits.get(cluster):
+                # Without a key the operator's own thresholds hold, of both priorities.
+                continue
+            # High priority too: it would silently keep 1024.
+            for priority in ("default", "high"):
+                for name in BreakerLimits.__slots__:
+                    key = f"circuit_breakers.{cluster}.{priority}.{name}"
+                    layer.layer.fields[key].number_value = getattr(limit, name)
+        # An empty layer is sent as well: Envoy waits for it at its start.
+        return Resource.of(layer, self._runtime_layer)
+
+
+def _integers(route: SteeredRoute, split: Mapping[str, float] | None) -> Split:
+    """The operator's own weights where the plan's are the same: basis points lose small ones."""
+    total = sum(route.weights.values())
+    if split is None or split == {c: w / total for c, w in route.weights.items()}:
+        return route.weights
+    return to_integers(split)
+
+
+class _Table:
+    """A route configuration and its last serialised form. Depends on the weights alone."""
+
+    def __init__(self, table: RouteTable, steered: list[SteeredRoute]) -> None:
+        self._message = RouteConfiguration()
+        self._message.CopyFrom(table.message)
+        self._needs = table.needs
+        self._steered = steered
+        self._splits: list[Split] | None = None
+        self._resource: Resource | None = None
+
+    def resource(self, splits: Mapping[str, Split]) -> Resource:
+        wanted = [splits[r.name] for r in self._steered]
+        if self._resource is None or wanted != self._splits:
+            self._put(wanted)
+            self._resource = Resource.of(self._message, self._message.name, needs=self._needs)
+            self._splits = wanted
+        return self._resource
+
+    def _put(self, wanted: list[Split]) -> None:
+        by_host: dict[int, dict[int, Split]] = {}
+        for index, (steered, split) in enumerate(zip(self._steered, wanted, strict=True)):
+            if self._splits is None or split != self._splits[index]:
+                by_host.setdefault(steered.host, {})[steered.ordinal] = split
+        for host, changed in by_host.items():
+            put_weights(self._message.virtual_hosts[host], changed)

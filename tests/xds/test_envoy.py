@@ -1,0 +1,253 @@
+"""A real Envoy: what pushes cost it, what a lost server costs it, what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+
+from eigenmesh.demo.processes import ChildProcess
+from eigenmesh.mesh import BreakerLimits, Plan
+from eigenmesh.mesh.plan import to_integers
+from eigenmesh.xds.resource import CLUSTER, ENDPOINT, ROUTE, RUNTIME, Resource
+from eigenmesh.xds.snapshot import Snapshot
+from eigenmesh.xds.stream import ORDER
+
+from .conftest import NAMES, ROUTES, Rig
+
+PUSHES = 300
+
+
+def random_split(chance: random.Random) -> dict[str, float]:
+    parts = {name: chance.uniform(0.05, 1.0) for name in NAMES}
+    return {name: part / sum(parts.values()) for name, part in parts.items()}
+
+
+def everywhere(**split: float) -> dict[str, dict[str, float]]:
+    """The same split on every route."""
+    return dict.fromkeys(ROUTES, split)
+
+
+async def test_weight_and_breaker_pushes_cost_no_request_and_no_connection(rig: Rig) -> None:
+    chance = random.Random(7)
+    translator = rig.translator()
+    snapshot = translator.snapshot(rig.config.original_plan())
+    server = rig.server()
+    server.publish(snapshot)
+    await server.start()
+    try:
+        await rig.start(rate=100.0)
+        await asyncio.sleep(1.0)
+        before = rig.counters()
+        updates = rig.envoy.stats(
+            r"http\.ingress\.rds\.edge\.config_reload$|runtime\.load_success$"
+        )
+        plan = rig.config.original_plan()
+        for _ in range(PUSHES):
+            plan = Plan({route: random_split(chance) for route in ROUTES}, plan.limits)
+            snapshot = translator.snapshot(plan, snapshot)
+            server.publish(snapshot)
+            assert await server.wait_acked(ROUTE, snapshot.of(ROUTE).version, 10.0)
+            limits = {name: BreakerLimits.around(chance.randint(100, 900)) for name in NAMES}
+            plan = Plan(plan.weights, limits)
+            snapshot = translator.snapshot(plan, snapshot)
+            server.publish(snapshot)
+            assert await server.wait_acked(RUNTIME, snapshot.of(RUNTIME).version, 10.0)
+        pushed = rig.envoy.stats(r"http\.ingress\.rds\.edge\.config_reload$|runtime\.load_success$")
+        assert [n - updates[name] for name, n in pushed.items()] == [PUSHES, PUSHES]
+        assert rig.weights() == {r: to_integers(split) for r, split in plan.weights.items()}
+        for name in NAMES:
+            assert rig.max_requests(name) == {plan.limits[name].max_requests}
+        assert rig.counters() == before, "a connection, a cluster or a listener was touched"
+        answers = await rig.answers()
+        assert set(answers) == {200}
+        assert answers.total() > 300
+
+        # The same counters do see what a change of a cluster costs.
+        rig.document["static_resources"]["clusters"][0]["connect_timeout"] = "2s"
+        changed = rig.translator().snapshot(plan)
+        server.publish(changed)
+        assert await server.wait_acked(CLUSTER, changed.of(CLUSTER).version, 10.0)
+        while rig.envoy.stats(r"warming_clusters")["cluster_manager.warming_clusters"]:
+            await asyncio.sleep(0.05)
+        after = rig.counters()
+        assert after["cluster.a.upstream_cx_destroy"] > before["cluster.a.upstream_cx_destroy"]
+        assert after["cluster.b.upstream_cx_destroy"] == before["cluster.b.upstream_cx_destroy"]
+    finally:
+        await server.stop()
+
+
+async def test_a_killed_server_costs_nothing_and_neither_does_its_return(rig: Rig) -> None:
+    plan = Plan(everywhere(a=0.5, b=0.3, c=0.2), {"a": BreakerLimits.around(77)})
+    files = [rig.folder / "operator.json", rig.folder / "plan.json"]
+    files[0].write_text(json.dumps(rig.document))
+    files[1].write_text(json.dumps(plan.to_dict()))
+
+    def serve(number: int) -> ChildProcess:
+        argv = [sys.executable, str(__file__).replace("test_envoy", "serving")]
+        argv += [*map(str, files), str(rig.xds_port)]
+        log = rig.folder / f"server-{number}.log"
+        return ChildProcess(f"xds-{number}", argv, ready_port=rig.xds_port, log=log)
+
+    async def connected(wanted: int) -> None:
+        async with asyncio.timeout(20):
+            state = "control_plane.connected_state"
+            while rig.envoy.stats(state)[state] != wanted:
+                await asyncio.sleep(0.05)
+
+    async with serve(1) as first:
+        await rig.start(rate=100.0)
+        await asyncio.sleep(0.5)
+        before = rig.counters()
+        updates = rig.envoy.stats(r"update_(success|rejected)$|config_reload$|load_success$")
+        weights = rig.weights()
+        assert weights["shop"] == {"a": 5000, "b": 3000, "c": 2000}
+        first.kill()
+        await connected(0)
+        await asyncio.sleep(1.0)
+        assert rig.weights() == weights
+        assert rig.max_requests("a") == {77}
+    async with serve(2):
+        await connected(1)
+        await asyncio.sleep(1.0)
+        assert rig.weights() == weights
+        assert rig.max_requests("a") == {77}
+        assert rig.counters() == before, "a connection, a cluster or a listener was touched"
+        again = rig.envoy.stats(r"update_(success|rejected)$|config_reload$|load_success$")
+        if rig.delta:
+            assert again == updates, "something was sent that Envoy has"
+        else:
+            # Named resources are sent again, and Envoy finds them unchanged.
+            reloads = [name for name in again if name.endswith("config_reload")]
+            assert {n: again[n] for n in reloads} == {n: updates[n] for n in reloads}
+        assert set(await rig.answers()) == {200}
+
+
+def refused(name: str) -> Resource:
+    """Two virtual hosts for the same domain."""
+    table = RouteConfiguration(name=name)
+    for host in ("one", "two"):
+        table.virtual_hosts.add(name=host, domains=["*"])
+    return Resource.of(table, name)
+
+
+async def test_what_envoy_refuses_is_parked_and_shown_until_it_changes(rig: Rig) -> None:
+    translator = rig.translator()
+    good = translator.snapshot(rig.config.original_plan())
+    server = rig.server()
+    server.publish(good)
+    await server.start()
+    try:
+        await rig.start(rate=50.0)
+        sent = rig.happened("sent", ROUTE)
+        bad = good.replace([refused("edge")])
+        server.publish(bad)
+        assert not await server.wait_acked(ROUTE, bad.of(ROUTE).version, 10.0)
+        await asyncio.sleep(1.0)
+        server.publish(bad)
+        # Other types go on, and do not bring it back.
+        other = translator.snapshot(
+            Plan(rig.config.original_plan().weights, {"a": BreakerLimits.around(99)}), bad
+        ).replace([refused("edge")])
+        server.publish(other)
+        assert await server.wait_acked(RUNTIME, other.of(RUNTIME).version, 10.0)
+        assert rig.happened("sent", ROUTE) == sent + 1, "sent once, and not again"
+        assert rig.happened("nack", ROUTE) == 1
+        [nack] = [e for e in rig.events if e.kind == "nack"]
+        assert "Only a single wildcard domain" in nack.detail
+        [node] = server.nodes()
+        [status] = [t for t in node.types if t.type_url == ROUTE]
+        assert status.nack == nack.detail
+        assert status.nacks == 1
+        assert status.sent_version == bad.of(ROUTE).version
+        assert status.acked_version == good.of(ROUTE).version
+        assert rig.weights()["shop"] == {"a": 1, "b": 1, "c": 1}, "the operator's own"
+
+        plan = Plan(everywhere(a=0.8, b=0.1, c=0.1), {})
+        better = translator.snapshot(plan, other)
+        server.publish(better)
+        assert await server.wait_acked(ROUTE, better.of(ROUTE).version, 10.0)
+        [status] = [t for t in server.nodes()[0].types if t.type_url == ROUTE]
+        assert (status.nack, status.acked_version) == ("", better.of(ROUTE).version)
+        assert rig.weights()["shop"] == {"a": 8000, "b": 1000, "c": 1000}
+        assert set(await rig.answers()) == {200}
+    finally:
+        await server.stop()
+
+
+async def test_a_changed_eds_cluster_does_not_wait_for_its_endpoints(rig: Rig) -> None:
+    plan = rig.config.original_plan()
+    server = rig.server()
+    server.publish(rig.translator().snapshot(plan))
+    await server.start()
+    try:
+        await rig.start(rate=50.0)
+        await asyncio.sleep(0.5)
+        rig.document["static_resources"]["clusters"][2]["lb_policy"] = "RANDOM"
+        changed = rig.translator().snapshot(plan)
+        server.publish(changed)
+        # Envoy answers when the cluster is warm.
+        assert await server.wait_acked(CLUSTER, changed.of(CLUSTER).version, 10.0)
+        assert rig.happened("sent", ENDPOINT) == 2
+        stats = rig.envoy.stats(r"cluster\.c\.init_fetch_timeout|warming_clusters|modified$")
+        assert stats["cluster.c.init_fetch_timeout"] == 0
+        assert stats["cluster_manager.warming_clusters"] == 0
+        assert stats["cluster_manager.cluster_modified"] == 1
+        assert set(await rig.answers()) == {200}
+    finally:
+        await server.stop()
+
+
+async def test_a_new_cluster_and_its_route_arrive_without_a_503(rig: Rig) -> None:
+    """Make before break: the route that names the cluster comes when that is warm."""
+    plan = rig.config.original_plan()
+    before = rig.translator().snapshot(plan)
+    server = rig.server()
+    server.publish(before)
+    await server.start()
+    try:
+        await rig.start(rate=100.0)
+        port = rig.document["endpoints"][0]["endpoints"][0]["lb_endpoints"][0]
+        lb_endpoints = [{"lb_endpoints": [port]}]
+        rig.document["endpoints"].append({"cluster_name": "d", "endpoints": lb_endpoints})
+        static = rig.document["static_resources"]
+        static["clusters"].append({"name": "d", "type": "EDS", "connect_timeout": "1s"})
+        manager = static["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
+            clusters = route["route"]["weighted_clusters"]["clusters"]
+            clusters.append({"name": "d", "weight": 100})
+        rig.events.clear()
+        after = rig.translator().snapshot(Plan({}, {}))
+        server.publish(after)
+        assert await server.wait_acked(ROUTE, after.of(ROUTE).version, 10.0)
+        await asyncio.sleep(0.5)
+        order = [e.type_url for e in rig.events if e.kind in ("sent", "ack")]
+        assert order.index(ROUTE) > max(i for i, t in enumerate(order) if t == CLUSTER)
+        assert set(await rig.answers()) == {200}
+        assert rig.envoy.stats(r"cluster\.d\.upstream_rq_total")["cluster.d.upstream_rq_total"] > 0
+    finally:
+        await server.stop()
+
+
+async def test_serving_begins_with_the_first_snapshot(rig: Rig) -> None:
+    """Until then nothing is said: a missing cluster would be a removed one."""
+    server = rig.server()
+    await server.start()
+    try:
+        rig.envoy.start()
+        async with asyncio.timeout(20):
+            while not server.nodes():
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+        assert not [e for e in rig.events if e.kind == "sent"]
+        assert all(t.sent_version == "" for t in server.nodes()[0].types)
+        snapshot: Snapshot = rig.translator().snapshot(rig.config.original_plan())
+        server.publish(snapshot)
+        await rig.envoy.ready()
+        for type_url in (t for t in ORDER if snapshot.of(t).resources):
+            assert await server.wait_acked(type_url, snapshot.of(type_url).version, 10.0)
+    finally:
+        await server.stop()
