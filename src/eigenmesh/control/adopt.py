@@ -1,0 +1,178 @@
+"""From an operator's static envoy.yaml to Eigenmesh settings and the bootstrap that joins it.
+
+Pure: documents in, documents out. What Envoy needs before it can ask for anything stays in the
+bootstrap; listeners, clusters and secrets move to the settings, from where they are served.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eigenmesh.control.settings import Settings, SettingsError, parse_document
+from eigenmesh.xds.bootstrap import bootstrap
+
+_ADMIN = "127.0.0.1:9901"
+_LAYER = "eigenmesh"
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """settings, bootstrap: documents to be written. understood: lines for the operator."""
+
+    settings: dict[str, Any]
+    bootstrap: dict[str, Any]
+    understood: tuple[str, ...]
+
+
+def adopt(document: Mapping[str, Any], *, xds_address: str, file: str) -> Adopted:
+    """Splits `document`, a static Envoy v3 bootstrap.
+
+    Raises SettingsError, one line per complaint, when Envoy has a control plane already, when its
+    admin port cannot be read, or when a resource cannot be served.
+    """
+    static = document.get("static_resources", document.get("staticResources"))
+    if not isinstance(static, Mapping):
+        raise SettingsError([f"{file}: static_resources: missing; nothing here can be served"])
+    for key in ("dynamic_resources", "dynamicResources"):
+        if key in document:
+            raise SettingsError(
+                [
+                    f"{file}: {key}: this Envoy has a control plane already; "
+                    "keep it, and let Eigenmesh serve a runtime layer beside it (overlay: true)"
+                ]
+            )
+    node = document.get("node") or {}
+    admin = _admin_address(document.get("admin"), file)
+    settings: dict[str, Any] = {
+        "mode": "observe",
+        "xds": {"listen": xds_address},
+        "node": {
+            "id": node.get("id", "envoy-1"),
+            "cluster": node.get("cluster", "edge"),
+            "admin": admin,
+        },
+        "telemetry": {"envoy": {"admin": [f"http://{_reachable(admin)}"]}},
+        "envoy": {"static_resources": dict(static)},
+    }
+    checked = parse_document(settings, file)
+    lines = [*_understood(checked), *_changed(document)]
+    return Adopted(settings, _bootstrap(document, checked), tuple(lines))
+
+
+def _bootstrap(document: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    node = settings.model.node
+    joined = bootstrap(
+        node_id=node.id,
+        node_cluster=node.cluster,
+        xds_address=settings.model.xds.listen,
+        admin_address=node.admin,
+        runtime_layer=_LAYER,
+    )
+    own = {_snake(k): v for k, v in document.items()}
+    static = own.pop("static_resources")
+    layers = (own.pop("layered_runtime", None) or {}).get("layers")
+    # Two ways to say when statistics are flushed exclude each other, and Eigenmesh needs its own:
+    # otherwise histograms are seconds old when they are read.
+    own.pop("stats_flush_interval", None)
+    merged = {**joined, **own}
+    merged["node"] = {**joined["node"], **(own.get("node") or {})}
+    merged["admin"] = own.get("admin") or joined["admin"]
+    merged["stats_config"] = _stats_config(joined["stats_config"], own.get("stats_config") or {})
+    if layers:
+        # The operator's layers first: a later layer wins, and theirs may not know the plan.
+        served = [one for one in joined["layered_runtime"]["layers"] if one["name"] == _LAYER]
+        merged["layered_runtime"] = {"layers": [*layers, *served]}
+    # Envoy wants the clusters that its bootstrap itself speaks to before it can ask for any.
+    kept = [c for c in static.get("clusters") or () if c.get("name") in _cluster_names(own)]
+    clusters = [*joined["static_resources"]["clusters"], *kept]
+    merged["static_resources"] = {"clusters": clusters}
+    return merged
+
+
+def _stats_config(ours: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The operator's, with the tags and the latency buckets that telemetry reads."""
+    merged = {_snake(k): v for k, v in own.items()}
+    if merged.get("use_all_default_tags") is False:
+        del merged["use_all_default_tags"]
+    buckets = merged.get("histogram_bucket_settings") or ()
+    # The first match counts.
+    merged["histogram_bucket_settings"] = [*ours["histogram_bucket_settings"], *buckets]
+    return merged
+
+
+def _changed(document: Mapping[str, Any]) -> list[str]:
+    """What of the operator's bootstrap had to give way, and why."""
+    own = {_snake(k): v for k, v in document.items()}
+    lines = []
+    if "stats_flush_interval" in own:
+        lines.append("changes: stats_flush_interval: replaced by stats_flush_on_admin: true")
+    stats = {_snake(k): v for k, v in (own.get("stats_config") or {}).items()}
+    if stats.get("use_all_default_tags") is False:
+        lines.append("changes: stats_config.use_all_default_tags: telemetry reads the tags")
+    return lines
+
+
+def _cluster_names(value: Any) -> set[str]:
+    """Every cluster that this part of a bootstrap names."""
+    found: set[str] = set()
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if _snake(str(key)) in _NAMES_A_CLUSTER and isinstance(inner, str):
+                found.add(inner)
+            else:
+                found |= _cluster_names(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            found |= _cluster_names(inner)
+    return found
+
+
+_NAMES_A_CLUSTER = frozenset(
+    {"cluster", "cluster_name", "collector_cluster", "local_cluster_name", "tcp_cluster_name"}
+)
+
+
+def _snake(key: str) -> str:
+    """Envoy takes fields in both spellings."""
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda m: f"_{m[1].lower()}", key)
+
+
+def _understood(settings: Settings) -> list[str]:
+    operator = settings.operator
+    plan = operator.original_plan()
+    lines = [
+        f"understood: {len(operator.clusters)} clusters, {len(operator.tables)} route tables, "
+        f"{len(operator.fixed)} resources that no plan changes"
+    ]
+    for route in settings.topology.routes:
+        split = ", ".join(f"{c} {w:.0%}" for c, w in plan.weights[route.name].items())
+        lines.append(f"will steer: route {route.name}: {split}")
+    lines += [f"leaves alone: {line}" for line in operator.left_alone]
+    if not settings.topology.routes:
+        lines.append("will steer nothing: no route has two or more weighted clusters")
+    return lines
+
+
+def _admin_address(admin: Any, file: str) -> str:
+    if not admin:
+        return _ADMIN
+    address = admin.get("address") or {}
+    socket = address.get("socket_address", address.get("socketAddress"))
+    if not isinstance(socket, Mapping):
+        raise SettingsError(
+            [
+                f"{file}: admin.address: Eigenmesh reads statistics from a TCP admin port; "
+                "give socket_address, or use Prometheus in the settings"
+            ]
+        )
+    port = socket.get("port_value", socket.get("portValue"))
+    return f"{socket.get('address', '127.0.0.1')}:{port}"
+
+
+def _reachable(address: str) -> str:
+    """Where an admin port that listens everywhere is reached from this machine."""
+    host, _, port = address.rpartition(":")
+    return f"127.0.0.1:{port}" if host in ("0.0.0.0", "::", "[::]") else address

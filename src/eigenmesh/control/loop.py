@@ -1,0 +1,250 @@
+"""The control loop: observe -> estimate -> optimise -> guard -> push -> remember.
+
+One tick at a time, on the event loop that also serves xDS. Whatever computes runs elsewhere:
+solving in the worker process, estimating and the journal in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import structlog
+
+from eigenmesh.control.journal import Journal, JournalWriteError
+from eigenmesh.control.metrics import Metrics
+from eigenmesh.guard import admit, lacking
+from eigenmesh.mesh import (
+    Action,
+    BreakerLimits,
+    CurveEstimate,
+    Decision,
+    GuardPolicy,
+    ObjectivePolicy,
+    Observation,
+    Plan,
+    Topology,
+)
+from eigenmesh.optimize.objective import Objective
+from eigenmesh.optimize.problem import Problem, Solution
+from eigenmesh.optimize.worker import SolverError
+from eigenmesh.telemetry.estimator import Estimator
+from eigenmesh.telemetry.source import Source
+
+log = structlog.get_logger(__name__)
+
+Mode = Literal["observe", "auto"]
+
+ENVOY_DEFAULT_LIMITS = BreakerLimits(1024, 1024, 1024, 3)
+"""What Envoy uses where the operator configured nothing (CircuitBreakers.Thresholds)."""
+
+
+class Solver(Protocol):
+    async def solve(self, problem: Problem, timeout: float) -> Solution: ...
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """interval, solve_timeout: seconds. mesh_hash: identity of routes and clusters."""
+
+    topology: Topology
+    objective: ObjectivePolicy
+    guard: GuardPolicy
+    interval: float
+    solve_timeout: float
+    solver: Literal["best", "variational", "classical"]
+    mesh_hash: str
+
+
+class ControlLoop:
+    """`push` makes a plan the one that xDS serves; it must not block.
+
+    `plan` is the plan in force, `latest` the newest decision.
+    """
+
+    def __init__(
+        self,
+        settings: LoopSettings,
+        *,
+        plan: Plan,
+        mode: Mode,
+        number: int,
+        source: Source,
+        estimator: Estimator,
+        solver: Solver,
+        journal: Journal,
+        push: Callable[[Plan], None],
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self.plan = plan
+        self.mode: Mode = mode
+        self.latest: Decision | None = None
+        self._number = number
+        self._source = source
+        self._estimator = estimator
+        self._solver = solver
+        self._journal = journal
+        self._push = push
+        self._metrics = metrics
+        self._clock = clock
+        self._changed = asyncio.Condition()
+        metrics.show_plan(plan)
+
+    async def run(self) -> None:
+        """Ticks until cancelled. A tick that is late does not cause two in a row."""
+        while True:
+            started = time.monotonic()
+            try:
+                await self.tick()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                # A bug in one tick must not end steering; the plan in force stays.
+                log.exception("tick failed; the plan in force stays")
+            await asyncio.sleep(max(0.05, self._settings.interval - (time.monotonic() - started)))
+
+    async def set_mode(self, mode: Mode) -> None:
+        """Raises JournalWriteError when the mode cannot be recorded; it is then unchanged."""
+        await asyncio.to_thread(self._journal.put_mode, mode)
+        log.info("mode set", mode=mode, before=self.mode)
+        self.mode = mode
+
+    async def watch(self) -> AsyncIterator[Decision]:
+        """The latest decision, then each new one; a slow reader skips to the newest."""
+        seen: Decision | None = None
+        while True:
+            async with self._changed:
+                while self.latest is seen or self.latest is None:
+                    await self._changed.wait()
+                seen = self.latest
+            yield seen
+
+    async def tick(self) -> Decision:
+        """One turn of the loop. The decision is journaled before this returns."""
+        started = time.monotonic()
+        observation = await self._source.observe(self._clock())
+        # Numpy on a thread: the fit of many clusters must not hold up xDS.
+        curves = await asyncio.to_thread(self._estimator.update, observation)
+        decision = await self._decide(observation, dict(curves))
+        decision = replace(decision, seconds=time.monotonic() - started)
+        await self._remember(decision)
+        return decision
+
+    async def _decide(
+        self, observation: Observation, curves: Mapping[str, CurveEstimate]
+    ) -> Decision:
+        settings = self._settings
+        self._number += 1
+
+        def hold(why: str, solution: Solution | None = None) -> Decision:
+            return self._decision(Action.HOLD, why, observation, curves, self.plan, solution)
+
+        reason = lacking(settings.topology, observation, curves, settings.guard, self._clock())
+        if reason is not None:
+            return hold(reason)
+        incumbent = with_default_limits(self.plan, settings.topology)
+        problem = Problem(
+            topology=settings.topology,
+            demands=observation.demands,
+            curves={name: curves[name].curve for name in settings.topology.steered_clusters},
+            incumbent=incumbent,
+            objective=settings.objective,
+            guard=settings.guard,
+            seed=self._number,
+            solver=settings.solver,
+        )
+        try:
+            solution = await self._solver.solve(problem, settings.solve_timeout)
+        except SolverError as error:
+            self._metrics.solver_failures.inc()
+            log.warning("solver failed", error=str(error))
+            return hold(f"the solver failed: {error}")
+        guarded = admit(
+            settings.topology,
+            incumbent,
+            solution.plan,
+            settings.guard,
+            Objective(problem).of_plan,
+        )
+        if not guarded.moves:
+            decision = hold(guarded.why, solution)
+        elif self.mode == "observe":
+            why = f"mode is observe, nothing pushed; {guarded.why}"
+            decision = self._decision(
+                Action.RECOMMEND, why, observation, curves, guarded.plan, solution
+            )
+        else:
+            refused = await self._put_in_force(guarded.plan)
+            if refused is None:
+                decision = self._decision(
+                    Action.PUSH, guarded.why, observation, curves, guarded.plan, solution
+                )
+            else:
+                decision = hold(refused, solution)
+        return replace(decision, cuts=guarded.cuts)
+
+    async def _put_in_force(self, plan: Plan) -> str | None:
+        """Journal first, then push: a crash in between leaves a plan that a restart serves."""
+        try:
+            await asyncio.to_thread(self._journal.put_in_force, plan, self._settings.mesh_hash)
+        except JournalWriteError as error:
+            self._metrics.journal_failures.inc()
+            log.error("plan not pushed", error=str(error))
+            return f"not pushed, because a restart would forget it: {error}"
+        self.plan = plan
+        self._push(plan)
+        return None
+
+    def _decision(
+        self,
+        action: Action,
+        why: str,
+        observation: Observation,
+        curves: Mapping[str, CurveEstimate],
+        plan: Plan,
+        solution: Solution | None,
+    ) -> Decision:
+        return Decision(
+            number=self._number,
+            time=self._clock(),
+            action=action,
+            why=why,
+            plan=plan,
+            proposed=solution.plan if solution else None,
+            observation=observation,
+            curves=curves,
+            candidates=solution.candidates if solution else (),
+            predicted=solution.objective if solution else None,
+            incumbent_predicted=solution.incumbent_objective if solution else None,
+            predicted_latency=solution.predicted_latency if solution else None,
+        )
+
+    async def _remember(self, decision: Decision) -> None:
+        try:
+            await asyncio.to_thread(self._journal.record, decision, self._estimator.to_dict())
+        except JournalWriteError as error:
+            self._metrics.journal_failures.inc()
+            log.error("decision not recorded", number=decision.number, error=str(error))
+        self._metrics.show_decision(decision)
+        log.info(
+            "decision",
+            number=decision.number,
+            action=decision.action.value,
+            why=decision.why,
+            winners={c.part: c.solver for c in decision.candidates if c.won},
+            seconds=round(decision.seconds, 3),
+        )
+        async with self._changed:
+            self.latest = decision
+            self._changed.notify_all()
+
+
+def with_default_limits(plan: Plan, topology: Topology) -> Plan:
+    """The plan with Envoy's default thresholds spelled out where it leaves limits alone."""
+    missing = {c: ENVOY_DEFAULT_LIMITS for c in topology.steered_clusters if c not in plan.limits}
+    return Plan(plan.weights, {**plan.limits, **missing}) if missing else plan

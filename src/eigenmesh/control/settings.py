@@ -1,0 +1,416 @@
+"""The settings file: one YAML document, validated before anything is started.
+
+Every complaint is one line with the file, the field, the value and the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from eigenmesh.control.documents import load_yaml
+from eigenmesh.control.duration import Seconds
+from eigenmesh.mesh import Bounds, Cluster, GuardPolicy, MeshError, ObjectivePolicy, Topology
+from eigenmesh.mesh import Scenario as MeshScenario
+from eigenmesh.xds.operator import OperatorConfig, OperatorError, parse_operator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Price = Annotated[float, Field(ge=0)]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. `lines` holds one complaint a line."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def _address(value: str) -> str:
+    host, separator, port = value.rpartition(":")
+    if not separator or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("write host:port, for example 127.0.0.1:18000")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+def is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listen(Strict):
+    listen: Address
+    public: bool = False
+    """Plain text on an address that other machines reach must be asked for."""
+
+    @model_validator(mode="after")
+    def _loopback_unless_public(self) -> Listen:
+        if not self.public and not is_loopback(self.listen):
+            raise ValueError(
+                f"{self.listen} can be reached from other machines in plain text; "
+                "listen on 127.0.0.1, or set public: true if the network is yours"
+            )
+        return self
+
+
+class EnvoyTelemetry(Strict):
+    """Read latency from Envoy's own /stats/prometheus."""
+
+    admin: list[str] = Field(min_length=1)
+    timeout: Seconds = 1.0
+
+
+class PrometheusTelemetry(Strict):
+    """Read latency from a Prometheus server that scrapes the Envoys."""
+
+    url: str
+    window: Seconds = 6.0
+    timeout: Seconds = 1.0
+    selector: str = ""
+    """Label matchers that pick this mesh's series, for example job="envoy"."""
+
+
+class Telemetry(Strict):
+    envoy: EnvoyTelemetry | None = None
+    prometheus: PrometheusTelemetry | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Telemetry:
+        if (self.envoy is None) == (self.prometheus is None):
+            raise ValueError("give exactly one of envoy and prometheus")
+        return self
+
+
+class ScenarioSettings(Strict):
+    demand_factor: Positive
+    weight: Positive
+
+
+class Objective(Strict):
+    """Prices in seconds per request; see ObjectivePolicy."""
+
+    slo: Seconds = ObjectivePolicy.slo
+    slo_price: Price = ObjectivePolicy.slo_price
+    error_price: Price = ObjectivePolicy.error_price
+    churn_price: Price = ObjectivePolicy.churn_price
+    limit_churn_price: Price = ObjectivePolicy.limit_churn_price
+    spill: Fraction = ObjectivePolicy.spill
+    scenarios: list[ScenarioSettings] = Field(
+        default=[
+            ScenarioSettings(demand_factor=s.demand_factor, weight=s.weight)
+            for s in ObjectivePolicy.scenarios
+        ],
+        min_length=1,
+    )
+    ladder: list[Positive] = list(ObjectivePolicy.ladder)
+    knee: Annotated[float, Field(gt=0, lt=0.97)] = ObjectivePolicy.knee
+
+    def policy(self) -> ObjectivePolicy:
+        return ObjectivePolicy(
+            slo=self.slo,
+            slo_price=self.slo_price,
+            error_price=self.error_price,
+            churn_price=self.churn_price,
+            limit_churn_price=self.limit_churn_price,
+            spill=self.spill,
+            scenarios=tuple(MeshScenario(s.demand_factor, s.weight) for s in self.scenarios),
+            ladder=tuple(self.ladder),
+            knee=self.knee,
+        )
+
+
+class WeightBounds(Strict):
+    min_weight: Fraction | None = None
+    max_weight: Fraction | None = None
+
+    def over(self, default: Bounds) -> Bounds:
+        low = default.min_weight if self.min_weight is None else self.min_weight
+        high = default.max_weight if self.max_weight is None else self.max_weight
+        return Bounds(low, high)
+
+
+class RouteGuard(WeightBounds):
+    clusters: dict[str, WeightBounds] = {}
+
+
+class Guard(Strict):
+    """What may be pushed; see GuardPolicy."""
+
+    min_weight: Fraction = 0.02
+    max_weight: Fraction = 0.98
+    max_step: Annotated[float, Field(gt=0, le=1)] = GuardPolicy.max_step
+    deadband: Fraction = GuardPolicy.deadband
+    probe_floor: Fraction = GuardPolicy.probe_floor
+    min_gain: Fraction = GuardPolicy.min_gain
+    max_limit_step: Annotated[float, Field(gt=1)] = GuardPolicy.max_limit_step
+    min_limit: Annotated[int, Field(ge=1)] = GuardPolicy.min_limit
+    max_limit: Annotated[int, Field(ge=1)] = GuardPolicy.max_limit
+    max_age: Seconds = GuardPolicy.max_age
+    routes: dict[str, RouteGuard] = {}
+
+    @model_validator(mode="after")
+    def _limits_in_order(self) -> Guard:
+        if self.min_limit > self.max_limit:
+            raise ValueError(
+                f"min_limit {self.min_limit} is above max_limit {self.max_limit}; "
+                "lower one or raise the other"
+            )
+        if self.min_weight > self.max_weight:
+            raise ValueError(
+                f"min_weight {self.min_weight} is above max_weight {self.max_weight}; "
+                "lower one or raise the other"
+            )
+        return self
+
+
+class ClusterSettings(Strict):
+    host: str | None = None
+    egress_cost: Price = 0.0
+
+
+class Node(Strict):
+    """How the Envoys name themselves, and where `eigenmesh bootstrap` puts their admin port."""
+
+    id: str = "envoy-1"
+    cluster: str = "edge"
+    admin: Address = "127.0.0.1:9901"
+
+
+class Model(Strict):
+    """The document. `envoy` is Envoy's own v3 YAML; a whole envoy.yaml may be pasted there."""
+
+    mesh: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "mesh"
+    mode: Literal["observe", "auto"] = "observe"
+    interval: Annotated[Seconds, Field(ge=0.2)] = 5.0
+    solver: Literal["best", "variational", "classical"] = "best"
+    solve_timeout: Annotated[Seconds, Field(gt=0)] = 10.0
+    xds: Listen = Listen(listen="127.0.0.1:18000")
+    api: Listen = Listen(listen="127.0.0.1:18001")
+    http: Listen = Listen(listen="127.0.0.1:18002")
+    journal: Path = Path("eigenmesh.sqlite")
+    runtime_layer: str = "eigenmesh"
+    steer: list[str] | None = None
+    """Names of the routes to steer; None: every route with two or more weighted clusters."""
+    telemetry: Telemetry
+    objective: Objective = Objective()
+    guard: Guard = Guard()
+    clusters: dict[str, ClusterSettings] = {}
+    node: Node = Node()
+    envoy: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A validated document with what follows from it."""
+
+    model: Model
+    operator: OperatorConfig
+    topology: Topology
+    objective: ObjectivePolicy
+    guard: GuardPolicy
+    file: str
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know but may want: one line each."""
+        lines = [
+            f"{name}.listen: {getattr(self.model, name).listen} speaks plain text to other machines"
+            for name in ("xds", "api", "http")
+            if not is_loopback(getattr(self.model, name).listen)
+        ]
+        return tuple(lines)
+
+
+def load_settings(path: Path | str) -> Settings:
+    """Reads and validates a settings file. Raises SettingsError, one line per complaint."""
+    file = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SettingsError([f"{file}: cannot be read: {reason}"]) from error
+    return parse_settings(text, file)
+
+
+def parse_settings(text: str, file: str = "<settings>") -> Settings:
+    """Validates the text of a settings file. Raises SettingsError, one line per complaint."""
+    try:
+        document = load_yaml(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise SettingsError([f"{file}: {where}{problem}"]) from error
+    return parse_document(document, file)
+
+
+def parse_document(document: object, file: str = "<settings>") -> Settings:
+    """Validates a settings document. Raises SettingsError, one line per complaint."""
+    if not isinstance(document, dict):
+        found = type(document).__name__
+        raise SettingsError([f"{file}: the document is a {found}; write a mapping of settings"])
+    try:
+        model = Model.model_validate(document)
+    except ValidationError as error:
+        raise SettingsError([f"{file}: {_line(e)}" for e in error.errors()]) from error
+    try:
+        return _resolve(model, file)
+    except (OperatorError, MeshError) as error:
+        raise SettingsError([f"{file}: {error}"]) from error
+
+
+def _resolve(model: Model, file: str) -> Settings:
+    operator = parse_operator(model.envoy, steer=model.steer)
+    bare = operator.topology()
+    lines = list(_names(model, bare))
+    if lines:
+        raise SettingsError([f"{file}: {line}" for line in lines])
+    topology = Topology(
+        tuple(
+            Cluster(c.name, model.clusters[c.name].host, model.clusters[c.name].egress_cost)
+            if c.name in model.clusters
+            else c
+            for c in bare.clusters
+        ),
+        bare.routes,
+    )
+    try:
+        objective = model.objective.policy()
+    except MeshError as error:
+        raise MeshError(f"objective.{error.field}", error.value, error.remedy) from error
+    guard = _guard_policy(model.guard)
+    lines = list(_bounds(topology, guard))
+    if lines:
+        raise SettingsError([f"{file}: {line}" for line in lines])
+    return Settings(model, operator, topology, objective, guard, file)
+
+
+def _guard_policy(guard: Guard) -> GuardPolicy:
+    default = Bounds(guard.min_weight, guard.max_weight)
+    overrides: dict[tuple[str, str], Bounds] = {}
+    for route, own in guard.routes.items():
+        try:
+            whole = own.over(default)
+            overrides[(route, "")] = whole
+            for cluster, bounds in own.clusters.items():
+                overrides[(route, cluster)] = bounds.over(whole)
+        except MeshError as error:
+            raise MeshError(f"guard.routes.{route}", error.value, error.remedy) from error
+    return GuardPolicy(
+        bounds=default,
+        cluster_bounds=overrides,
+        max_step=guard.max_step,
+        deadband=guard.deadband,
+        probe_floor=guard.probe_floor,
+        min_gain=guard.min_gain,
+        max_limit_step=guard.max_limit_step,
+        min_limit=guard.min_limit,
+        max_limit=guard.max_limit,
+        max_age=guard.max_age,
+    )
+
+
+def _names(model: Model, topology: Topology) -> Iterator[str]:
+    """Names in the settings that the Envoy configuration does not have."""
+    routes, clusters = topology.route_by_name, topology.by_name
+    for route, own in model.guard.routes.items():
+        if route not in routes:
+            yield f"guard.routes: {route!r}: no such steered route; {_one_of(route, routes)}"
+            continue
+        for cluster in own.clusters:
+            if cluster not in routes[route].clusters:
+                remedy = _one_of(cluster, dict.fromkeys(routes[route].clusters))
+                yield f"guard.routes.{route}.clusters: {cluster!r}: not on this route; {remedy}"
+    for cluster in model.clusters:
+        if cluster not in clusters:
+            yield f"clusters: {cluster!r}: no such cluster; {_one_of(cluster, clusters)}"
+
+
+def _bounds(topology: Topology, guard: GuardPolicy) -> Iterator[str]:
+    """Bounds that no split of a route can meet."""
+    for route in topology.routes:
+        all_bounds = [guard.bounds_of(route.name, cluster) for cluster in route.clusters]
+        low = sum(b.min_weight for b in all_bounds)
+        high = sum(b.max_weight for b in all_bounds)
+        if low > 1 + 1e-9:
+            yield (
+                f"guard: route {route.name}: the smallest weights sum to {low:g}, above 1; "
+                "lower min_weight or probe_floor"
+            )
+        if high < 1 - 1e-9:
+            yield (
+                f"guard: route {route.name}: the largest weights sum to {high:g}, below 1; "
+                "raise max_weight"
+            )
+
+
+def _one_of(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"use one of: {', '.join(sorted(known)) or 'none is defined'}"
+
+
+def _line(error: ErrorDetails) -> str:
+    """`field: value: remedy` for one complaint of pydantic's."""
+    field = _path(error["loc"])
+    if error["type"] == "extra_forbidden":
+        key = str(error["loc"][-1])
+        known = _known_keys(error["loc"][:-1])
+        return f"{field}: unknown key {key!r}; {_one_of(key, dict.fromkeys(known))}"
+    if error["type"] == "missing":
+        return f"{field}: missing; this setting is required"
+    message = error["msg"].removeprefix("Value error, ")
+    value = error["input"]
+    if isinstance(value, dict | list):
+        return f"{field or 'document'}: {message}"
+    return f"{field}: {value!r}: {message[0].lower()}{message[1:]}"
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in loc:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that the model at `loc` has."""
+    model: Any = Model
+    for part in loc:
+        fields = getattr(model, "model_fields", {})
+        if part not in fields:
+            continue  # a list index or a name that the operator chose
+        model = _model_in(fields[part].annotation) or model
+    return list(getattr(model, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        if found := _model_in(inner):
+            return found
+    return None

@@ -1,0 +1,162 @@
+"""The running sidecar: journal, xDS server, telemetry, solver worker and loop, wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from contextlib import suppress
+
+import structlog
+
+from eigenmesh.control.heartbeat import Heartbeat
+from eigenmesh.control.journal import Journal
+from eigenmesh.control.loop import ControlLoop, LoopSettings, Mode
+from eigenmesh.control.metrics import Metrics
+from eigenmesh.control.settings import Settings
+from eigenmesh.mesh import Plan, Topology
+from eigenmesh.optimize.worker import SolverError, Worker
+from eigenmesh.telemetry.envoy_admin import EnvoyAdminSource
+from eigenmesh.telemetry.estimator import Estimator
+from eigenmesh.telemetry.prometheus import PrometheusSource
+from eigenmesh.telemetry.source import Source
+from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.translate import Translator
+
+log = structlog.get_logger(__name__)
+
+
+class Sidecar:
+    """Start it once, stop it once. `loop` and `xds` are what the API shows and steers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        model = settings.model
+        self.metrics = Metrics()
+        self.journal = Journal(model.journal)
+        self._mesh_hash = mesh_hash(settings.topology)
+        resumed = self.journal.resume(self._mesh_hash)
+        plan = resumed.plan or settings.operator.original_plan()
+        if resumed.plan is not None:
+            log.info("resuming the plan in force", decisions=resumed.last_number)
+        self._translator = Translator(settings.operator, runtime_layer=model.runtime_layer)
+        self.xds = XdsServer(model.xds.listen, on_event=self._on_xds_event)
+        self._snapshot = self._translator.snapshot(plan)
+        estimator = Estimator.from_dict(resumed.estimator) if resumed.estimator else Estimator()
+        self._source = make_source(settings)
+        self._worker = Worker()
+        mode: Mode = "auto" if (resumed.mode or model.mode) == "auto" else "observe"
+        self.loop = ControlLoop(
+            LoopSettings(
+                topology=settings.topology,
+                objective=settings.objective,
+                guard=settings.guard,
+                interval=model.interval,
+                solve_timeout=model.solve_timeout,
+                solver=model.solver,
+                mesh_hash=self._mesh_hash,
+            ),
+            plan=plan,
+            mode=mode,
+            number=resumed.last_number,
+            source=self._source,
+            estimator=estimator,
+            solver=self._worker,
+            journal=self.journal,
+            push=self._push,
+            metrics=self.metrics,
+        )
+        self.heartbeat = Heartbeat(self.metrics)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Envoys are served first: they must not wait for PennyLane.
+
+        Raises RuntimeError when the xDS address is taken.
+        """
+        self.xds.publish(self._snapshot)
+        port = await self.xds.start()
+        log.info("serving xDS", port=port, mode=self.loop.mode)
+        self._tasks = [
+            asyncio.create_task(self.heartbeat.run(), name="heartbeat"),
+            asyncio.create_task(self._warm_up(), name="warm-up"),
+            asyncio.create_task(self.loop.run(), name="loop"),
+        ]
+
+    async def stop(self) -> None:
+        """Envoys keep the plan that they have."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        await self._source.close()
+        await self.xds.stop(0.5)
+        await self._worker.close()
+        self.journal.close()
+        log.info(
+            "stopped",
+            worst_event_loop_lag_seconds=round(self.heartbeat.worst_lag, 4),
+            worst_event_loop_busy_seconds=round(self.heartbeat.worst_busy, 4),
+        )
+
+    def not_ready(self) -> str | None:
+        """Why xDS cannot serve yet; None when it can."""
+        return None if self._tasks else "the xDS server has not started"
+
+    async def _warm_up(self) -> None:
+        try:
+            await self._worker.start()
+        except SolverError as error:
+            # The loop holds the plan meanwhile, and every tick asks the worker anew.
+            log.error("the solver worker did not start", error=str(error))
+
+    def _push(self, plan: Plan) -> None:
+        self._snapshot = self._translator.snapshot(plan, self._snapshot)
+        self.xds.publish(self._snapshot)
+
+    def _on_xds_event(self, event: XdsEvent) -> None:
+        self.metrics.xds_events.labels(event.kind, event.type_url.rpartition(".")[2]).inc()
+        if event.kind == "nack":
+            log.error(
+                "Envoy refused a version; it keeps the last good one",
+                node=event.node_id,
+                type=event.type_url,
+                version=event.version,
+                reason=event.detail,
+            )
+        elif event.kind in ("connect", "disconnect"):
+            self.metrics.xds_nodes.set(self.xds.connected)
+            log.info(f"Envoy {event.kind}ed", node=event.node_id)
+
+
+def make_source(settings: Settings) -> Source:
+    """The telemetry source that the settings ask for."""
+    telemetry = settings.model.telemetry
+    routes = settings.operator.route_stats()
+    if telemetry.prometheus is not None:
+        return PrometheusSource(
+            telemetry.prometheus.url,
+            settings.topology,
+            routes,
+            window=telemetry.prometheus.window,
+            timeout=telemetry.prometheus.timeout,
+            selector=telemetry.prometheus.selector,
+            max_age=settings.guard.max_age,
+            stat_names=settings.operator.stat_names(),
+        )
+    assert telemetry.envoy is not None
+    return EnvoyAdminSource(
+        telemetry.envoy.admin,
+        settings.topology,
+        routes,
+        timeout=telemetry.envoy.timeout,
+        max_age=settings.guard.max_age,
+        stat_names=settings.operator.stat_names(),
+    )
+
+
+def mesh_hash(topology: Topology) -> str:
+    """Identity of routes and clusters: a plan recorded for another mesh must not be resumed."""
+    text = json.dumps([[r.name, list(r.clusters)] for r in topology.routes], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,76 @@
+"""Adopting a static envoy.yaml: what moves, what stays, and what cannot be adopted."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from eigenmesh.control.adopt import adopt
+from eigenmesh.control.settings import SettingsError, parse_document
+from eigenmesh.demo import stage
+from eigenmesh.demo.processes import envoy_binary
+
+
+def own(**changes: Any) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "node": {"id": "gate-7", "cluster": "gates", "locality": {"zone": "z1"}},
+        "admin": {"address": {"socket_address": {"address": "0.0.0.0", "port_value": 9911}}},
+        "static_resources": stage.envoy_resources(stage.Ports()),
+        "layered_runtime": {"layers": [{"name": "mine", "static_layer": {"a.b": 1}}]},
+    }
+    return {**document, **changes}
+
+
+def split(document: dict[str, Any]) -> Any:
+    return adopt(document, xds_address="127.0.0.1:18000", file="envoy.yaml")
+
+
+def test_the_settings_are_valid_and_only_watch() -> None:
+    settings = parse_document(split(own()).settings)
+    assert settings.model.mode == "observe"
+    assert settings.model.telemetry.envoy is not None
+    assert settings.model.telemetry.envoy.admin == ["http://127.0.0.1:9911"]
+    assert {"shop", "search"} <= {r.name for r in settings.topology.routes}
+
+
+def test_the_bootstrap_keeps_what_is_envoys_own_and_is_valid(tmp_path: Path) -> None:
+    bootstrap = split(own()).bootstrap
+    assert bootstrap["node"] == own()["node"]
+    assert bootstrap["admin"] == own()["admin"]
+    names = [layer["name"] for layer in bootstrap["layered_runtime"]["layers"]]
+    assert names == ["mine", "eigenmesh"]
+    (tmp_path / "b.yaml").write_text(yaml.safe_dump(bootstrap))
+    done = subprocess.run(
+        [str(envoy_binary()), "--mode", "validate", "-c", str(tmp_path / "b.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_says_what_it_understood_steers_and_leaves_alone() -> None:
+    text = "\n".join(split(own()).understood)
+    assert "understood: " in text
+    assert "will steer: route shop: a 33%, b 33%, c 33%" in text
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({}, "static_resources: missing"),
+        (own(dynamic_resources={}), "has a control plane already.*overlay"),
+        (own(admin={"address": {"pipe": {"path": "/x"}}}), "admin.address.*TCP admin port"),
+        (own(static_resources={"clusters": [{"nam": "x"}]}), r"clusters\[0\].*nam"),
+    ],
+)
+def test_what_cannot_be_adopted_is_said_with_the_remedy(
+    document: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words):
+        split(document)

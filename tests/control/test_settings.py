@@ -1,0 +1,155 @@
+"""Settings: what is accepted, and one line with field, value and remedy for what is not."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from eigenmesh.control.settings import Settings, SettingsError, load_settings, parse_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def cluster(name: str) -> dict[str, Any]:
+    return {"name": name, "type": "STATIC", "connect_timeout": "1s"}
+
+
+def document() -> dict[str, Any]:
+    weighted = {"clusters": [{"name": "a", "weight": 3}, {"name": "b", "weight": 1}]}
+    routes = [{"name": "shop", "match": {"prefix": "/"}, "route": {"weighted_clusters": weighted}}]
+    return {
+        "mesh": "shop",
+        "telemetry": {"envoy": {"admin": ["http://127.0.0.1:9901"]}},
+        "envoy": {
+            "routes": [
+                {
+                    "name": "edge",
+                    "virtual_hosts": [{"name": "v", "domains": ["*"], "routes": routes}],
+                }
+            ],
+            "clusters": [cluster("a"), cluster("b")],
+        },
+    }
+
+
+def parse(changes: dict[str, Any]) -> Settings:
+    merged = copy.deepcopy(document())
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        target = merged
+        for part in parents:
+            target = target.setdefault(part, {})
+        target[last] = value
+    return parse_settings(yaml.safe_dump(merged), "eigenmesh.yaml")
+
+
+def complaints(changes: dict[str, Any]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        parse(changes)
+    assert all("\n" not in line for line in caught.value.lines)
+    return caught.value.lines
+
+
+def test_the_smallest_document_is_enough() -> None:
+    settings = parse({})
+    assert settings.model.interval == 5.0
+    assert settings.model.mode == "observe"
+    assert [r.name for r in settings.topology.routes] == ["shop"]
+    assert settings.operator.original_plan().weights == {"shop": {"a": 0.75, "b": 0.25}}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2s", 2.0),
+        (0.25, 0.25),
+        ("3.5", 3.5),
+        ("500ms", 0.5),
+        ("1m30s", 90.0),
+        (4, 4.0),
+        ("0.5s", 0.5),
+    ],
+)
+def test_durations_are_written_as_people_write_them(text: Any, seconds: float) -> None:
+    assert parse({"interval": text}).model.interval == seconds
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"intervall": "2s"}, ["intervall", "unknown key", "did you mean 'interval'?"]),
+        ({"guard.max_stp": 0.1}, ["guard.max_stp", "unknown key", "did you mean 'max_step'?"]),
+        ({"guard.max_step": "big"}, ["guard.max_step: 'big'", "valid number"]),
+        ({"guard.max_step": 3}, ["guard.max_step: 3", "less than or equal to 1"]),
+        ({"interval": "soon"}, ["interval: 'soon'", "write a duration such as 2s"]),
+        ({"mode": "yolo"}, ["mode: 'yolo'", "'observe' or 'auto'"]),
+        ({"xds.listen": "18000"}, ["xds.listen: '18000'", "write host:port"]),
+        ({"xds.listen": "0.0.0.0:1"}, ["xds", "plain text", "public: true"]),
+        ({"telemetry": {}}, ["telemetry", "exactly one of envoy and prometheus"]),
+        ({"objective.ladder": [1, 2, 3]}, ["objective.ladder", "2, 4, 8"]),
+        ({"guard.min_weight": 0.6, "guard.max_weight": 0.7}, ["route shop", "sum to 1.2"]),
+        ({"guard.min_weight": 0.1, "guard.max_weight": 0.3}, ["route shop", "sum to 0.6"]),
+        ({"guard.routes": {"shp": {}}}, ["guard.routes: 'shp'", "did you mean 'shop'?"]),
+        (
+            {"guard.routes": {"shop": {"clusters": {"c": {"max_weight": 0.1}}}}},
+            ["guard.routes.shop.clusters: 'c'", "use one of: a, b"],
+        ),
+        ({"clusters": {"zz": {"host": "h"}}}, ["clusters: 'zz'", "use one of: a, b"]),
+        ({"steer": ["nope"]}, ["steer", "nope"]),
+        ({"envoy.clusters": [cluster("a")]}, ["'b'"]),
+        ({"envoy.clusters": [cluster("a"), cluster("a"), cluster("b")]}, ["'a'"]),
+        (
+            {"envoy.clusters": [cluster("a"), {**cluster("b"), "lb_polcy": "RANDOM"}]},
+            ["envoy.clusters[1]", "lb_polcy"],
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_field_value_and_remedy(
+    changes: dict[str, Any], words: list[str]
+) -> None:
+    lines = complaints(changes)
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("eigenmesh.yaml: ")
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def test_several_mistakes_are_several_lines() -> None:
+    assert len(complaints({"interval": "soon", "guard.deadband": 7})) == 2
+
+
+def test_a_missing_file_and_broken_yaml_say_so(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_settings(tmp_path / "none.yaml")
+    with pytest.raises(SettingsError, match="line 2, column"):
+        parse_settings("a: 1\nb: [", "x.yaml")
+    with pytest.raises(SettingsError, match="the document is a list"):
+        parse_settings("[1]", "x.yaml")
+
+
+def test_bounds_and_egress_reach_the_domain() -> None:
+    settings = parse(
+        {
+            "clusters": {"a": {"host": "h1", "egress_cost": 0.01}},
+            "guard.routes": {"shop": {"min_weight": 0.1, "clusters": {"b": {"max_weight": 0.4}}}},
+        }
+    )
+    assert settings.topology.by_name["a"].host == "h1"
+    assert settings.topology.by_name["a"].egress_cost == 0.01
+    assert settings.guard.bounds_of("shop", "b").max_weight == 0.4
+    assert settings.guard.bounds_of("shop", "b").min_weight == 0.1
+    assert settings.guard.bounds_of("shop", "a").min_weight == 0.1
+
+
+def test_a_public_address_is_allowed_when_asked_for_and_warned_about() -> None:
+    settings = parse({"xds": {"listen": "0.0.0.0:18000", "public": True}})
+    assert any("plain text" in line for line in settings.warnings)
+
+
+def test_the_composed_stack_has_valid_settings() -> None:
+    settings = load_settings(ROOT / "deploy" / "eigenmesh.yaml")
+    assert {r.name for r in settings.topology.routes} == {"shop", "search"}
