@@ -1,0 +1,143 @@
+"""Domain values to API messages."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from eigenmesh.mesh import Action, Candidate, CurveEstimate, Decision, Plan
+from eigenmesh.v1 import mesh_pb2 as pb
+from eigenmesh.xds.server import NodeStatus
+
+_ACTIONS = {
+    Action.PUSH: pb.Decision.ACTION_PUSH,
+    Action.HOLD: pb.Decision.ACTION_HOLD,
+    Action.RECOMMEND: pb.Decision.ACTION_RECOMMEND,
+}
+
+MODES = {"observe": pb.MODE_OBSERVE, "auto": pb.MODE_AUTO}
+
+
+def plan_message(plan: Plan) -> pb.Plan:
+    return pb.Plan(
+        routes=[
+            pb.RouteWeights(route=route, weights=dict(split))
+            for route, split in plan.weights.items()
+        ],
+        clusters=[
+            pb.ClusterLimits(
+                cluster=cluster,
+                max_requests=limits.max_requests,
+                max_connections=limits.max_connections,
+                max_pending_requests=limits.max_pending_requests,
+                max_retries=limits.max_retries,
+            )
+            for cluster, limits in plan.limits.items()
+        ],
+    )
+
+
+def decision_message(decision: Decision) -> pb.Decision:
+    message = pb.Decision(
+        number=decision.number,
+        time=_timestamp(decision.time),
+        action=_ACTIONS[decision.action],
+        why=decision.why,
+        plan=plan_message(decision.plan),
+        candidates=[_candidate(c) for c in decision.candidates],
+        cuts=[
+            pb.Cut(rule=c.rule, subject=c.subject, proposed=c.proposed, allowed=c.allowed)
+            for c in decision.cuts
+        ],
+        took=_duration(decision.seconds),
+        predicted=decision.predicted,
+        incumbent_predicted=decision.incumbent_predicted,
+        predicted_latency=decision.predicted_latency,
+    )
+    if decision.proposed is not None:
+        message.proposed.CopyFrom(plan_message(decision.proposed))
+    seen = decision.observation
+    if seen is not None:
+        message.missing.update(seen.missing)
+        message.queries.extend(seen.queries)
+        message.demands.extend(
+            pb.RouteDemand(route=route, requests_per_second=demand)
+            for route, demand in seen.demands.items()
+        )
+    names = {**(seen.clusters if seen else {}), **decision.curves}
+    message.clusters.extend(_cluster(name, decision) for name in names)
+    return message
+
+
+def node_message(status: NodeStatus) -> pb.Node:
+    return pb.Node(
+        id=status.node_id,
+        cluster=status.node_cluster,
+        connected_for=_duration(status.age),
+        subscriptions=[
+            pb.Subscription(
+                type_url=s.type_url,
+                sent_version=s.sent_version,
+                acked_version=s.acked_version,
+                nack=s.nack,
+                names=["*"] * s.wildcard + list(s.names),
+                nack_count=s.nacks,
+                answered_ago=None if s.age is None else _duration(s.age),
+            )
+            for s in status.types
+        ],
+    )
+
+
+def _cluster(name: str, decision: Decision) -> pb.ClusterState:
+    message = pb.ClusterState(cluster=name)
+    seen = decision.observation.clusters.get(name) if decision.observation else None
+    if seen is not None:
+        message.load = seen.load
+        message.throughput = seen.throughput
+        message.in_flight = seen.in_flight
+        message.upstream_errors = seen.upstream_errors
+        message.breaker_errors = seen.breaker_errors
+        if seen.mean is not None:
+            message.mean_seconds = seen.mean
+        if 0.5 in seen.quantiles:
+            message.p50_seconds = seen.quantiles[0.5]
+        if 0.99 in seen.quantiles:
+            message.p99_seconds = seen.quantiles[0.99]
+    if name in decision.curves:
+        message.curve.CopyFrom(_curve(decision.curves[name]))
+    return message
+
+
+def _curve(estimate: CurveEstimate) -> pb.Curve:
+    return pb.Curve(
+        t0_seconds=estimate.curve.t0,
+        capacity=estimate.curve.capacity,
+        variability=estimate.curve.variability,
+        t0_error=estimate.t0_error,
+        capacity_error=estimate.capacity_error,
+        changed_at=None if estimate.changed_at is None else _timestamp(estimate.changed_at),
+    )
+
+
+def _candidate(candidate: Candidate) -> pb.Candidate:
+    return pb.Candidate(
+        part=candidate.part,
+        solver=candidate.solver,
+        objective=candidate.objective,
+        took=_duration(candidate.seconds),
+        won=candidate.won,
+        detail={key: str(value) for key, value in candidate.detail.items()},
+    )
+
+
+def _timestamp(seconds: float) -> Timestamp:
+    return Timestamp(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(timedelta(seconds=seconds))
+    return duration

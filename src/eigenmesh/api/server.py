@@ -1,0 +1,99 @@
+"""MeshService over grpc.aio, with the standard health and reflection services."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from eigenmesh.api.convert import MODES, decision_message, node_message, plan_message
+from eigenmesh.control.journal import JournalWriteError
+from eigenmesh.control.loop import ControlLoop, Mode
+from eigenmesh.v1 import mesh_pb2 as pb
+from eigenmesh.v1 import mesh_pb2_grpc
+from eigenmesh.xds.server import NodeStatus
+
+SERVICE = "eigenmesh.v1.MeshService"
+
+_MODE_NAMES: dict[int, Mode] = {pb.MODE_OBSERVE: "observe", pb.MODE_AUTO: "auto"}
+
+
+class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
+    """`nodes` lists the Envoys that are connected."""
+
+    def __init__(
+        self, name: str, loop: ControlLoop, nodes: Callable[[], Sequence[NodeStatus]]
+    ) -> None:
+        self._name = name
+        self._loop = loop
+        self._nodes = nodes
+
+    async def GetMesh(  # noqa: N802 (the name is the proto's)
+        self, request: pb.GetMeshRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.Mesh:
+        return self._mesh()
+
+    async def WatchDecisions(  # noqa: N802
+        self, request: pb.WatchDecisionsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.Decision]:
+        async for decision in self._loop.watch():
+            yield decision_message(decision)
+
+    async def SetMode(  # noqa: N802
+        self, request: pb.SetModeRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.Mesh:
+        mode = _MODE_NAMES.get(request.mode)
+        if mode is None:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"mode: {request.mode}: use MODE_OBSERVE or MODE_AUTO",
+            )
+        assert mode is not None
+        try:
+            await self._loop.set_mode(mode)
+        except JournalWriteError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        return self._mesh()
+
+    def _mesh(self) -> pb.Mesh:
+        mesh = pb.Mesh(
+            name=self._name,
+            mode=MODES[self._loop.mode],
+            plan_in_force=plan_message(self._loop.plan),
+            nodes=[node_message(n) for n in self._nodes()],
+        )
+        if self._loop.latest is not None:
+            mesh.latest_decision.CopyFrom(decision_message(self._loop.latest))
+        return mesh
+
+
+class ApiServer:
+    """`port` is the bound port after `start`."""
+
+    def __init__(self, listen: str, servicer: MeshServicer) -> None:
+        self._listen = listen
+        # Without so_reuseport=0 a second server would share the port unseen.
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        mesh_pb2_grpc.add_MeshServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+        self.port = 0
+
+    async def start(self) -> int:
+        """Raises RuntimeError when the address is taken."""
+        self.port = self._server.add_insecure_port(self._listen)
+        await self._server.start()
+        serving = health_pb2.HealthCheckResponse.SERVING
+        await self._health.set("", serving)
+        await self._health.set(SERVICE, serving)
+        return self.port
+
+    async def stop(self, grace: float = 0.5) -> None:
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)

@@ -1,0 +1,291 @@
+"""The command line. Imports are inside the commands: `check` must start in under a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from eigenmesh import __version__
+
+if TYPE_CHECKING:
+    from eigenmesh.control.settings import Settings
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="eigenmesh",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Steers Envoy's route weights and circuit breakers from live latency.\n\n"
+    "Start with `eigenmesh demo`, or `eigenmesh check eigenmesh.yaml`.",
+)
+ctl = typer.Typer(no_args_is_help=True, help="Look at and steer a running Eigenmesh.")
+app.add_typer(ctl, name="ctl")
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="Settings file (YAML).", show_default=True)
+]
+AddressOption = Annotated[
+    str,
+    typer.Option("--address", envvar="EIGENMESH_API", help="gRPC API of Eigenmesh, host:port."),
+]
+DEFAULT_CONFIG = Path("eigenmesh.yaml")
+DEFAULT_API = "127.0.0.1:18001"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class ModeName(StrEnum):
+    OBSERVE = "observe"
+    AUTO = "auto"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"eigenmesh {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="Settings file (YAML).")] = DEFAULT_CONFIG,
+) -> None:
+    """Validates a settings file and says what would be steered. Exit status 1 if it is bad.
+
+    Example: `eigenmesh check eigenmesh.yaml`
+    """
+    settings = _load(file)
+    plan = settings.operator.original_plan()
+    typer.echo(f"{file}: valid")
+    for route in settings.topology.routes:
+        split = ", ".join(f"{c} {w:.0%}" for c, w in plan.weights[route.name].items())
+        typer.echo(f"  steers route {route.name}: {split}")
+    for line in settings.operator.left_alone:
+        typer.echo(f"  leaves alone: {line}")
+    for line in settings.warnings:
+        typer.echo(f"  warning: {line}")
+
+
+@app.command()
+def run(
+    config: ConfigOption = DEFAULT_CONFIG,
+    log_level: Annotated[LogLevel, typer.Option(help="Least severe log line.")] = LogLevel.INFO,
+) -> None:
+    """Serves xDS and steers the mesh until it is stopped (SIGINT or SIGTERM).
+
+    Example: `eigenmesh run -c eigenmesh.yaml`
+    """
+    settings = _load(config)
+    from eigenmesh.cli.logs import configure_logs
+    from eigenmesh.cli.serve import serve
+    from eigenmesh.control.journal import JournalError
+
+    configure_logs(log_level.value)
+    for line in settings.warnings:
+        typer.echo(f"eigenmesh: warning: {line}", err=True)
+    try:
+        asyncio.run(serve(settings))
+    except JournalError as error:
+        _fail(str(error))
+    except (OSError, RuntimeError) as error:
+        _fail(f"cannot start: {error}; is another Eigenmesh running on the same ports?")
+
+
+@app.command()
+def bootstrap(
+    config: ConfigOption = DEFAULT_CONFIG,
+    xds_address: Annotated[
+        str | None,
+        typer.Option(help="Where Envoy reaches Eigenmesh, host:port (default: xds.listen)."),
+    ] = None,
+) -> None:
+    """Prints the Envoy bootstrap that joins this Eigenmesh.
+
+    Example: `eigenmesh bootstrap -c eigenmesh.yaml > envoy.yaml && envoy -c envoy.yaml`
+    """
+    settings = _load(config)
+    from eigenmesh.xds.bootstrap import bootstrap_yaml
+
+    node = settings.model.node
+    typer.echo(
+        bootstrap_yaml(
+            node_id=node.id,
+            node_cluster=node.cluster,
+            xds_address=xds_address or settings.model.xds.listen,
+            admin_address=node.admin,
+            runtime_layer=settings.model.runtime_layer,
+        ),
+        nl=False,
+    )
+
+
+@app.command()
+def adopt(
+    file: Annotated[Path, typer.Argument(help="Your static envoy.yaml.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for eigenmesh.yaml and bootstrap.yaml.")
+    ] = Path("."),
+    xds_address: Annotated[
+        str, typer.Option(help="Where Eigenmesh will listen and Envoy reach it, host:port.")
+    ] = "127.0.0.1:18000",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
+) -> None:
+    """Turns a static envoy.yaml into Eigenmesh settings and the bootstrap that joins it.
+
+    Your file is not changed. Nothing is steered before you say so (mode: observe).
+
+    Example: `eigenmesh adopt envoy.yaml -o adopted/`
+    """
+    import yaml
+
+    from eigenmesh.control.adopt import adopt as split
+    from eigenmesh.control.documents import dump_yaml, load_yaml
+    from eigenmesh.control.settings import SettingsError
+
+    targets = {name: output / name for name in ("eigenmesh.yaml", "bootstrap.yaml")}
+    for target in targets.values():
+        if target.exists() and not force:
+            _fail(f"{target}: exists already; use --force, or another --output")
+    try:
+        document = load_yaml(file.read_text(encoding="utf-8"))
+        adopted = split(document or {}, xds_address=xds_address, file=str(file))
+    except SettingsError as error:
+        for line in error.lines:
+            typer.echo(f"eigenmesh: {line}", err=True)
+        raise typer.Exit(1) from error
+    except yaml.YAMLError as error:
+        _fail(f"{file}: not YAML: {' '.join(str(error).split())}")
+    except OSError as error:
+        _fail(f"{file}: cannot be read: {error.strerror}")
+    output.mkdir(parents=True, exist_ok=True)
+    documents = {"eigenmesh.yaml": adopted.settings, "bootstrap.yaml": adopted.bootstrap}
+    for name, content in documents.items():
+        targets[name].write_text(dump_yaml(content), encoding="utf-8")
+    for line in adopted.understood:
+        typer.echo(line)
+    typer.echo(f"written: {targets['eigenmesh.yaml']} and {targets['bootstrap.yaml']}")
+    typer.echo(f"next: eigenmesh run -c {targets['eigenmesh.yaml']}")
+    typer.echo(f"then: envoy -c {targets['bootstrap.yaml']}")
+
+
+@app.command()
+def demo(
+    prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="Measure through a real Prometheus.")
+    ] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Short phases; the figures then mean little.")
+    ] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the run's files go (default: runs/demo-TIME).")
+    ] = None,
+) -> None:
+    """Closes the loop on a real Envoy: three upstreams, load, take-over, a report. Two minutes.
+
+    Exit status 0 if Eigenmesh improved on equal weights and no request failed by a push.
+
+    Example: `eigenmesh demo --prometheus`
+    """
+    try:
+        from eigenmesh.demo.run import Options, run_demo
+    except ImportError as error:
+        _fail(f"{error}: pip install 'eigenmesh[demo]'")
+    raise typer.Exit(run_demo(Options(prometheus=prometheus, fast=fast, folder=folder)))
+
+
+@ctl.command()
+def status(address: AddressOption = DEFAULT_API) -> None:
+    """Shows mode, weights, limits, curves, the latest decision and the Envoys.
+
+    Example: `eigenmesh ctl status --address 127.0.0.1:18001`
+    """
+    from eigenmesh.cli.status import show_mesh
+
+    show_mesh(_call(address, lambda client: client.get_mesh()))
+
+
+@ctl.command()
+def nodes(address: AddressOption = DEFAULT_API) -> None:
+    """Lists the Envoys: what each asked for, was sent, has accepted or refused.
+
+    Example: `eigenmesh ctl nodes`
+    """
+    from eigenmesh.cli.status import show_nodes
+
+    show_nodes(_call(address, lambda client: client.get_mesh()))
+
+
+@ctl.command()
+def mode(
+    mode: Annotated[ModeName, typer.Argument(help="observe: push nothing. auto: steer.")],
+    address: AddressOption = DEFAULT_API,
+) -> None:
+    """Starts (`auto`) or stops (`observe`) steering; the plan in force stays either way.
+
+    Example: `eigenmesh ctl mode auto`
+    """
+    _call(address, lambda client: client.set_mode(mode.value))
+    typer.echo(f"mode is now {mode.value}")
+
+
+def _load(file: Path) -> Settings:
+    from eigenmesh.control.settings import SettingsError, load_settings
+
+    try:
+        return load_settings(file)
+    except SettingsError as error:
+        for line in error.lines:
+            typer.echo(f"eigenmesh: {line}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _call(address: str, call: Any) -> Any:
+    import grpc
+
+    from eigenmesh.api.client import MeshClient
+
+    async def run() -> Any:
+        async with MeshClient(address) as client:
+            result: Coroutine[Any, Any, Any] = call(client)
+            return await result
+
+    try:
+        return asyncio.run(run())
+    except grpc.aio.AioRpcError as error:
+        _fail(
+            f"{address}: {error.code().name}: {error.details()}; "
+            "is `eigenmesh run` up, and is --address its api.listen?"
+        )
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"eigenmesh: {message}", err=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""`eigenmesh run`: the sidecar with its API and HTTP endpoints, until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import structlog
+
+from eigenmesh.api.server import ApiServer, MeshServicer
+from eigenmesh.control.settings import Settings
+from eigenmesh.control.sidecar import Sidecar
+from eigenmesh.web import HttpServer
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(settings: Settings) -> None:
+    """Raises OSError or RuntimeError when an address is taken, JournalError on a bad journal."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    sidecar = Sidecar(settings)
+    model = settings.model
+    web = HttpServer(model.http.listen, sidecar.metrics.registry, sidecar.not_ready)
+    api = ApiServer(model.api.listen, MeshServicer(model.mesh, sidecar.loop, sidecar.xds.nodes))
+    try:
+        await web.start()
+        await api.start()
+        await sidecar.start()
+        log.info("ready", api=api.port, http=web.port)
+        await stop.wait()
+    finally:
+        await api.stop()
+        await sidecar.stop()
+        await web.stop()

@@ -1,0 +1,252 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODE_UNSPECIFIED: _ClassVar[Mode]
+    MODE_OBSERVE: _ClassVar[Mode]
+    MODE_AUTO: _ClassVar[Mode]
+MODE_UNSPECIFIED: Mode
+MODE_OBSERVE: Mode
+MODE_AUTO: Mode
+
+class GetMeshRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchDecisionsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SetModeRequest(_message.Message):
+    __slots__ = ("mode",)
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    mode: Mode
+    def __init__(self, mode: _Optional[_Union[Mode, str]] = ...) -> None: ...
+
+class Mesh(_message.Message):
+    __slots__ = ("name", "mode", "plan_in_force", "latest_decision", "nodes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    PLAN_IN_FORCE_FIELD_NUMBER: _ClassVar[int]
+    LATEST_DECISION_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    mode: Mode
+    plan_in_force: Plan
+    latest_decision: Decision
+    nodes: _containers.RepeatedCompositeFieldContainer[Node]
+    def __init__(self, name: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., plan_in_force: _Optional[_Union[Plan, _Mapping]] = ..., latest_decision: _Optional[_Union[Decision, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ...) -> None: ...
+
+class Node(_message.Message):
+    __slots__ = ("id", "cluster", "subscriptions", "connected_for")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FOR_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    cluster: str
+    subscriptions: _containers.RepeatedCompositeFieldContainer[Subscription]
+    connected_for: _duration_pb2.Duration
+    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ..., subscriptions: _Optional[_Iterable[_Union[Subscription, _Mapping]]] = ..., connected_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class Subscription(_message.Message):
+    __slots__ = ("type_url", "sent_version", "acked_version", "nack", "names", "nack_count", "answered_ago")
+    TYPE_URL_FIELD_NUMBER: _ClassVar[int]
+    SENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ACKED_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NACK_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    NACK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_AGO_FIELD_NUMBER: _ClassVar[int]
+    type_url: str
+    sent_version: str
+    acked_version: str
+    nack: str
+    names: _containers.RepeatedScalarFieldContainer[str]
+    nack_count: int
+    answered_ago: _duration_pb2.Duration
+    def __init__(self, type_url: _Optional[str] = ..., sent_version: _Optional[str] = ..., acked_version: _Optional[str] = ..., nack: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., nack_count: _Optional[int] = ..., answered_ago: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class Plan(_message.Message):
+    __slots__ = ("routes", "clusters")
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    routes: _containers.RepeatedCompositeFieldContainer[RouteWeights]
+    clusters: _containers.RepeatedCompositeFieldContainer[ClusterLimits]
+    def __init__(self, routes: _Optional[_Iterable[_Union[RouteWeights, _Mapping]]] = ..., clusters: _Optional[_Iterable[_Union[ClusterLimits, _Mapping]]] = ...) -> None: ...
+
+class RouteWeights(_message.Message):
+    __slots__ = ("route", "weights")
+    class WeightsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    route: str
+    weights: _containers.ScalarMap[str, float]
+    def __init__(self, route: _Optional[str] = ..., weights: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class ClusterLimits(_message.Message):
+    __slots__ = ("cluster", "max_requests", "max_connections", "max_pending_requests", "max_retries")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    MAX_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    MAX_PENDING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_RETRIES_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    max_requests: int
+    max_connections: int
+    max_pending_requests: int
+    max_retries: int
+    def __init__(self, cluster: _Optional[str] = ..., max_requests: _Optional[int] = ..., max_connections: _Optional[int] = ..., max_pending_requests: _Optional[int] = ..., max_retries: _Optional[int] = ...) -> None: ...
+
+class Decision(_message.Message):
+    __slots__ = ("number", "time", "action", "why", "plan", "proposed", "clusters", "demands", "candidates", "cuts", "predicted", "incumbent_predicted", "took", "missing", "predicted_latency", "queries")
+    class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ACTION_UNSPECIFIED: _ClassVar[Decision.Action]
+        ACTION_PUSH: _ClassVar[Decision.Action]
+        ACTION_HOLD: _ClassVar[Decision.Action]
+        ACTION_RECOMMEND: _ClassVar[Decision.Action]
+    ACTION_UNSPECIFIED: Decision.Action
+    ACTION_PUSH: Decision.Action
+    ACTION_HOLD: Decision.Action
+    ACTION_RECOMMEND: Decision.Action
+    class MissingEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    PROPOSED_FIELD_NUMBER: _ClassVar[int]
+    CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    DEMANDS_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    CUTS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_FIELD_NUMBER: _ClassVar[int]
+    INCUMBENT_PREDICTED_FIELD_NUMBER: _ClassVar[int]
+    TOOK_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_LATENCY_FIELD_NUMBER: _ClassVar[int]
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    time: _timestamp_pb2.Timestamp
+    action: Decision.Action
+    why: str
+    plan: Plan
+    proposed: Plan
+    clusters: _containers.RepeatedCompositeFieldContainer[ClusterState]
+    demands: _containers.RepeatedCompositeFieldContainer[RouteDemand]
+    candidates: _containers.RepeatedCompositeFieldContainer[Candidate]
+    cuts: _containers.RepeatedCompositeFieldContainer[Cut]
+    predicted: float
+    incumbent_predicted: float
+    took: _duration_pb2.Duration
+    missing: _containers.ScalarMap[str, str]
+    predicted_latency: float
+    queries: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, number: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., action: _Optional[_Union[Decision.Action, str]] = ..., why: _Optional[str] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., proposed: _Optional[_Union[Plan, _Mapping]] = ..., clusters: _Optional[_Iterable[_Union[ClusterState, _Mapping]]] = ..., demands: _Optional[_Iterable[_Union[RouteDemand, _Mapping]]] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., cuts: _Optional[_Iterable[_Union[Cut, _Mapping]]] = ..., predicted: _Optional[float] = ..., incumbent_predicted: _Optional[float] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing: _Optional[_Mapping[str, str]] = ..., predicted_latency: _Optional[float] = ..., queries: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RouteDemand(_message.Message):
+    __slots__ = ("route", "requests_per_second")
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    route: str
+    requests_per_second: float
+    def __init__(self, route: _Optional[str] = ..., requests_per_second: _Optional[float] = ...) -> None: ...
+
+class ClusterState(_message.Message):
+    __slots__ = ("cluster", "load", "throughput", "mean_seconds", "p50_seconds", "p99_seconds", "in_flight", "upstream_errors", "breaker_errors", "curve")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    THROUGHPUT_FIELD_NUMBER: _ClassVar[int]
+    MEAN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    P50_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    P99_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    BREAKER_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    CURVE_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    load: float
+    throughput: float
+    mean_seconds: float
+    p50_seconds: float
+    p99_seconds: float
+    in_flight: float
+    upstream_errors: float
+    breaker_errors: float
+    curve: Curve
+    def __init__(self, cluster: _Optional[str] = ..., load: _Optional[float] = ..., throughput: _Optional[float] = ..., mean_seconds: _Optional[float] = ..., p50_seconds: _Optional[float] = ..., p99_seconds: _Optional[float] = ..., in_flight: _Optional[float] = ..., upstream_errors: _Optional[float] = ..., breaker_errors: _Optional[float] = ..., curve: _Optional[_Union[Curve, _Mapping]] = ...) -> None: ...
+
+class Curve(_message.Message):
+    __slots__ = ("t0_seconds", "capacity", "variability", "t0_error", "capacity_error", "changed_at")
+    T0_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    VARIABILITY_FIELD_NUMBER: _ClassVar[int]
+    T0_ERROR_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_ERROR_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_AT_FIELD_NUMBER: _ClassVar[int]
+    t0_seconds: float
+    capacity: float
+    variability: float
+    t0_error: float
+    capacity_error: float
+    changed_at: _timestamp_pb2.Timestamp
+    def __init__(self, t0_seconds: _Optional[float] = ..., capacity: _Optional[float] = ..., variability: _Optional[float] = ..., t0_error: _Optional[float] = ..., capacity_error: _Optional[float] = ..., changed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Candidate(_message.Message):
+    __slots__ = ("part", "solver", "objective", "took", "won", "detail")
+    class DetailEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PART_FIELD_NUMBER: _ClassVar[int]
+    SOLVER_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
+    TOOK_FIELD_NUMBER: _ClassVar[int]
+    WON_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    part: str
+    solver: str
+    objective: float
+    took: _duration_pb2.Duration
+    won: bool
+    detail: _containers.ScalarMap[str, str]
+    def __init__(self, part: _Optional[str] = ..., solver: _Optional[str] = ..., objective: _Optional[float] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., won: _Optional[bool] = ..., detail: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Cut(_message.Message):
+    __slots__ = ("rule", "subject", "proposed", "allowed")
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    PROPOSED_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    rule: str
+    subject: str
+    proposed: float
+    allowed: float
+    def __init__(self, rule: _Optional[str] = ..., subject: _Optional[str] = ..., proposed: _Optional[float] = ..., allowed: _Optional[float] = ...) -> None: ...

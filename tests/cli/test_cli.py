@@ -1,0 +1,113 @@
+"""The commands as a user types them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from eigenmesh.demo import stage
+from eigenmesh.demo.processes import envoy_binary
+
+ROOT = Path(__file__).parents[2]
+
+
+def eigenmesh(*args: str | Path, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "eigenmesh", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.fixture
+def settings_file(tmp_path: Path) -> Path:
+    file = tmp_path / "eigenmesh.yaml"
+    file.write_text(yaml.safe_dump(stage.settings(stage.Ports(), tmp_path / "j.sqlite")))
+    return file
+
+
+def validate_with_envoy(bootstrap: str, folder: Path) -> None:
+    (folder / "envoy.yaml").write_text(bootstrap)
+    done = subprocess.run(
+        [str(envoy_binary()), "--mode", "validate", "-c", str(folder / "envoy.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_check_says_what_would_be_steered(settings_file: Path) -> None:
+    done = eigenmesh("check", settings_file)
+    assert done.returncode == 0, done.stderr
+    assert "valid" in done.stdout
+    assert "steers route shop: a 33%, b 33%, c 33%" in done.stdout
+
+
+def test_check_refuses_in_one_line_and_with_status_1(settings_file: Path) -> None:
+    settings_file.write_text(settings_file.read_text() + "intervall: 3s\n")
+    done = eigenmesh("check", settings_file)
+    assert done.returncode == 1
+    [line] = done.stderr.strip().splitlines()
+    assert line.startswith(f"eigenmesh: {settings_file}: intervall: unknown key")
+
+
+@pytest.mark.parametrize("command", ["check", "run", "bootstrap"])
+def test_a_missing_file_is_one_line(command: str, tmp_path: Path) -> None:
+    arguments = [tmp_path / "none"] if command == "check" else ["-c", tmp_path / "none"]
+    done = eigenmesh(command, *arguments)
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == f"eigenmesh: {tmp_path / 'none'}: cannot be read: No such file or directory\n"
+    )
+
+
+def test_bootstrap_is_valid_for_the_real_envoy(settings_file: Path, tmp_path: Path) -> None:
+    done = eigenmesh("bootstrap", "-c", settings_file)
+    assert done.returncode == 0, done.stderr
+    validate_with_envoy(done.stdout, tmp_path)
+
+
+def test_the_composed_bootstrap_is_the_printed_one_and_valid(tmp_path: Path) -> None:
+    file = ROOT / "deploy" / "eigenmesh.yaml"
+    done = eigenmesh("bootstrap", "-c", file, "--xds-address", "eigenmesh:18000")
+    assert done.returncode == 0, done.stderr
+    assert (ROOT / "deploy" / "envoy.yaml").read_text() == done.stdout, (
+        "regenerate deploy/envoy.yaml with the command above"
+    )
+    validate_with_envoy(done.stdout, tmp_path)
+
+
+def test_ctl_without_a_server_says_what_to_do() -> None:
+    done = eigenmesh("ctl", "status", "--address", "127.0.0.1:1")
+    assert done.returncode == 1
+    assert "is `eigenmesh run` up" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["check"], ["run"], ["bootstrap"], ["demo"], ["ctl"]])
+def test_help_teaches(command: list[str]) -> None:
+    done = eigenmesh(*command, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_a_taken_port_is_one_line(settings_file: Path) -> None:
+    import socket
+
+    port = int(yaml.safe_load(settings_file.read_text())["xds"]["listen"].rpartition(":")[2])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        done = eigenmesh("run", "-c", settings_file)
+    assert done.returncode == 1
+    assert "cannot start" in done.stderr
+    assert "Traceback" not in done.stderr
