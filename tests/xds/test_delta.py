@@ -290,6 +290,29 @@ def test_a_route_does_not_follow_a_cluster_that_was_refused() -> None:
     assert order == [(CLUSTER, ("c",)), (ROUTE, ("r",))]
 
 
+def test_a_removed_cluster_is_withdrawn_when_the_routes_are_accepted() -> None:
+    """Make before break: add, shift, remove."""
+    stream = acked(begin(routed("a"), ask_delta(CLUSTER), ask_delta(ROUTE, "r")))
+    stream.update(routed("b"))
+    added = take_one(stream)
+    assert (added.type_url, added.names, added.removed) == (CLUSTER, ("b",), ())
+    stream.receive(ask_delta(CLUSTER, nonce=added.nonce))
+    shifted = take_one(stream)
+    assert (shifted.type_url, shifted.names) == (ROUTE, ("r",))
+    stream.receive(ask_delta(ROUTE, nonce=shifted.nonce))
+    removed = take_one(stream)
+    assert (removed.type_url, removed.names, removed.removed) == (CLUSTER, (), ("a",))
+
+
+def test_a_cluster_stays_while_the_client_refuses_to_leave_it() -> None:
+    stream = acked(begin(routed("a"), ask_delta(CLUSTER), ask_delta(ROUTE, "r")))
+    stream.update(routed("b"))
+    for error in ("", "not this table"):
+        told = take_one(stream)
+        stream.receive(ask_delta(told.type_url, nonce=told.nonce, error=error))
+    assert take(stream) == []
+
+
 def test_a_cluster_in_flight_does_not_hold_back_weights_of_known_clusters() -> None:
     stream = acked(begin(routed("a", "b"), ask_delta(CLUSTER), ask_delta(ROUTE, "r")))
     changed = routed("a", "b").replace(

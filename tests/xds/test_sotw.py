@@ -244,6 +244,22 @@ def test_what_needs_a_new_cluster_waits_until_that_is_accepted(kind: str) -> Non
     assert client.settle() == [(kind, ("r",))]
 
 
+@pytest.mark.parametrize("kind", [ROUTE, LISTENER])
+def test_a_removed_cluster_is_sent_on_until_what_used_it_is_replaced(kind: str) -> None:
+    """Make before break, though what a response leaves out is removed: add, shift, remove."""
+    client = Client(routed("a", kind=kind))
+    client.ask(CLUSTER)
+    client.ask(kind, "r")
+    client.settle()
+    client.stream.update(routed("b", kind=kind))
+    both = take_one(client.stream)
+    assert (both.type_url, both.names) == (CLUSTER, ("b", "a"))
+    assert both.version != routed("b", kind=kind).of(CLUSTER).version, "it is other content"
+    client.answer(CLUSTER, both.nonce)
+    assert client.settle() == [(kind, ("r",)), (CLUSTER, ("b",))]
+    assert client.stream.lanes[0].acked_version == routed("b", kind=kind).of(CLUSTER).version
+
+
 @pytest.mark.parametrize("version", ["", "of an earlier server"])
 def test_routes_do_not_wait_for_clusters_that_a_returning_client_may_have(version: str) -> None:
     """It refuses all for one bad cluster and goes on with what it has; a new client has none."""

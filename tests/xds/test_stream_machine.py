@@ -131,6 +131,7 @@ class Machine(RuleBasedStateMachine):
         while (response := self.stream.next()) is not None:
             told = read(self.stream, response)
             self.must_have_its_cluster(told)
+            self.must_not_lose_its_cluster(told)
             self.inbox.append(told)
 
     @rule()
@@ -176,6 +177,28 @@ class Machine(RuleBasedStateMachine):
             and clusters.covers(name)
             and (name not in clusters.held or name in clusters.disputed)
         )
+
+    def outdated_routes(self) -> set[str]:
+        """Routes that the client is to have in another version than it has."""
+        routes = self.sides[ROUTE]
+        assert self.served is not None
+        wanted = self.served.of(ROUTE).resources
+        return {
+            name
+            for name in NAMES
+            if routes.asked and routes.covers(name)
+            if name in wanted
+            if routes.held.get(name) != wanted[name].version
+        }
+
+    def must_not_lose_its_cluster(self, told: Told) -> None:
+        """No cluster is withdrawn while the client may have a route to it."""
+        withdrawn = self.withdrawn(told) if told.type_url == CLUSTER else set()
+        assert not (withdrawn and self.outdated_routes()), withdrawn
+
+    def withdrawn(self, told: Told) -> set[str]:
+        """Clusters that the client has and that the response takes away."""
+        raise NotImplementedError
 
     def must_have_its_cluster(self, told: Told) -> None:
         """A route that needs a cluster is not told before the client has that."""
@@ -230,6 +253,9 @@ class DeltaMachine(Machine):
             side.disputed |= set(told.removed)
         return not bad
 
+    def withdrawn(self, told: Told) -> set[str]:
+        return set(told.removed) & self.sides[told.type_url].held.keys()
+
     def check(self, type_url: str, side: Side, resources: dict[str, Resource]) -> None:
         [lane] = [lane for lane in self.stream.lanes if lane.type_url == type_url]
         for name in NAMES:
@@ -237,7 +263,7 @@ class DeltaMachine(Machine):
                 continue
             there = resources.get(name)
             if there is None:
-                assert name not in side.held
+                assert name not in side.held or (type_url == CLUSTER and self.outdated_routes())
             elif there.version in BAD_VERSIONS:
                 assert side.held.get(name) != there.version
                 assert name in lane.refused
@@ -295,6 +321,13 @@ class SotwMachine(Machine):
         )
         return not bad
 
+    def withdrawn(self, told: Told) -> set[str]:
+        [lane] = [lane for lane in self.stream.lanes if lane.type_url == CLUSTER]
+        if lane.acked_version == "":
+            # After a reconnect the server cannot know what the client has beyond the snapshot.
+            return set()
+        return {n for n in self.sides[CLUSTER].held if n not in told.names}
+
     def check(self, type_url: str, side: Side, resources: dict[str, Resource]) -> None:
         [lane] = [lane for lane in self.stream.lanes if lane.type_url == type_url]
         scope = {n: r for n, r in resources.items() if side.covers(n)}
@@ -304,7 +337,9 @@ class SotwMachine(Machine):
         if type_url == CLUSTER:
             # Sent whole, so one bad resource keeps all of it out.
             if not bad:
-                assert side.held == {n: r.version for n, r in scope.items()}
+                kept = {n: v for n, v in side.held.items() if n in scope}
+                assert kept == {n: r.version for n, r in scope.items()}
+                assert side.held == kept or self.outdated_routes()
             return
         for name, there in scope.items():
             if name not in bad and not self.is_held_back(type_url, name):

@@ -37,11 +37,11 @@ class DeltaStream(Stream):
     def _respond(self, lane: Lane, resources: TypeSet, due: set[str]) -> Response | None:
         told: dict[str, str] = {}
         entries: list[bytes] = []
-        waiting: list[str] = []
-        for name in sorted(due):
+        waiting = self._in_use(lane, due - resources.resources.keys())
+        for name in sorted(due - waiting):
             resource = resources.resources.get(name)
             if self._waits(resource):
-                waiting.append(name)
+                waiting.add(name)
             elif resource is not None:
                 told[name] = resource.version
                 entries.append(resource.delta_entry)

@@ -55,6 +55,15 @@ class SotwStream(Stream):
             lane.greeted = True
             lane.in_step(resources)
             return None
+        if lane.type_url in WHOLE:
+            gone = self._in_use(lane, due - resources.resources.keys())
+            if held := lane.last_seen(gone):
+                # What is left out is removed, so what must stay a while is sent on. It is other
+                # content than the snapshot's, and has a version of its own.
+                resources = resources.replace(held, ())
+                due = due - held.keys()
+                if not due:
+                    return None
         absent = due - resources.resources.keys()
         lane.note(dict.fromkeys(absent, ABSENT))
         for name in absent:

@@ -23,6 +23,8 @@ all of it for one bad resource. Versions are hashes of content and mean the same
 Order between lanes ("Eventual consistency considerations"): clusters, endpoints, listeners,
 routes; and a resource waits while something that it needs is unsent, unanswered or refused.
 Envoy withholds its answer to new clusters until they are warm, so routes come after that.
+Removals go the other way: a resource is withdrawn once nothing that the client has can refer to
+it any more, that is, when the types that may refer to it are up to date and accepted.
 """
 
 from __future__ import annotations
@@ -51,6 +53,15 @@ from eigenmesh.xds.subscription import Change, Subscription
 ORDER = (CLUSTER, ENDPOINT, SECRET, LISTENER, ROUTE, EXTENSION_CONFIG, RUNTIME)
 WHOLE = frozenset({CLUSTER, LISTENER})
 """Types with a wildcard, which SotW sends whole: a resource left out is a resource removed."""
+
+_REFERRERS: Mapping[str, tuple[str, ...]] = {
+    CLUSTER: (LISTENER, ROUTE, EXTENSION_CONFIG),
+    ENDPOINT: (CLUSTER,),
+    SECRET: (CLUSTER, LISTENER),
+    ROUTE: (LISTENER,),
+    EXTENSION_CONFIG: (LISTENER, ROUTE),
+}
+"""The types whose resources may refer to a resource of this one."""
 
 M = TypeVar("M", bound=Message)
 
@@ -189,6 +200,11 @@ class Lane:
         resource = resources.resources.get(name)
         return self.sent.get(name) != (resource.version if resource is not None else ABSENT)
 
+    def last_seen(self, names: Iterable[str]) -> dict[str, Resource]:
+        """These resources as they were when the snapshot was last compared, where there were."""
+        seen = self._seen.resources if self._seen is not None else {}
+        return {name: seen[name] for name in names if name in seen}
+
     def compared(self, resources: TypeSet, later: Iterable[str] = ()) -> None:
         """All that was due is in the next response, but for `later`."""
         self._seen = resources
@@ -249,6 +265,7 @@ class Stream:
         self._lanes: dict[str, Lane] = {}
         self._snapshot: Snapshot | None = None
         self._nonces = 0
+        self._withheld = False
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -261,6 +278,14 @@ class Stream:
 
     def next(self) -> Response | None:
         """The response to send now; call again after sending it."""
+        response = self._next()
+        if response is None and self._withheld:
+            # A later lane may have had nothing to say about what it found changed.
+            response = self._next()
+        return response
+
+    def _next(self) -> Response | None:
+        self._withheld = False
         if self._snapshot is None:
             return None
         for lane in self._lanes.values():
@@ -310,6 +335,23 @@ class Stream:
         lane = self._lanes.get(type_url)
         # What the client does not fetch here it has from elsewhere, or does not want.
         return lane is not None and lane.subscription.covers(name) and not lane.has(name)
+
+    def _in_use(self, lane: Lane, names: Iterable[str]) -> set[str]:
+        """Those of the `names`, which are gone from the snapshot, that the client has and that
+        something else that it has may still refer to."""
+        had = {name for name in names if lane.has(name)}
+        if had and not all(map(self._settled, _REFERRERS.get(lane.type_url, ()))):
+            self._withheld = True
+            return had
+        return set()
+
+    def _settled(self, type_url: str) -> bool:
+        """The client has accepted everything of the type that the snapshot has for it."""
+        lane = self._lanes.get(type_url)
+        if lane is None:
+            return True
+        assert self._snapshot is not None
+        return not (lane.in_flight or lane.refused or lane.due(self._snapshot.of(type_url)))
 
     def _launch(
         self, lane: Lane, resources: TypeSet, told: dict[str, str], body: bytes
