@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from eigenmesh.mesh import Action, Candidate, CurveEstimate, Decision, Plan
 from eigenmesh.v1 import mesh_pb2 as pb
-from eigenmesh.xds.server import NodeStatus
+from eigenmesh.xds.status import NodeStatus
 
 _ACTIONS = {
     Action.PUSH: pb.Decision.ACTION_PUSH,

@@ -14,7 +14,7 @@ from eigenmesh.control.journal import JournalWriteError
 from eigenmesh.control.loop import ControlLoop, Mode
 from eigenmesh.v1 import mesh_pb2 as pb
 from eigenmesh.v1 import mesh_pb2_grpc
-from eigenmesh.xds.server import NodeStatus
+from eigenmesh.xds.status import NodeStatus
 
 SERVICE = "eigenmesh.v1.MeshService"
 

@@ -31,6 +31,7 @@ class DeltaStream(Stream):
             covers = lane.subscription.covers
             known = request.initial_resource_versions
             lane.sent = {name: known[name] for name in known if covers(name)}
+            answers += self._resumed(lane.type_url, lane.sent)
         lane.apply(change, resend=not first)
         return answers
 

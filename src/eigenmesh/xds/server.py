@@ -2,14 +2,14 @@
 
 A connection has two tasks: one reads requests into its stream, one writes what the stream gives.
 The writer takes the next response only when the last one is written, so that a client which does
-not read delays itself alone.
+not read delays itself alone, and after a while loses its stream.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,7 +18,10 @@ import grpc
 from grpc import RpcError
 from grpc.aio import EOF  # type: ignore[attr-defined]
 
+from eigenmesh.xds.csds import SERVICE as CSDS
+from eigenmesh.xds.csds import ClientStatus
 from eigenmesh.xds.delta import DeltaStream
+from eigenmesh.xds.node import DEFAULT_GROUP, Grouping, Node
 from eigenmesh.xds.resource import (
     CLUSTER,
     ENDPOINT,
@@ -27,10 +30,13 @@ from eigenmesh.xds.resource import (
     ROUTE,
     RUNTIME,
     SECRET,
+    Key,
 )
+from eigenmesh.xds.served import Served
 from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.sotw import SotwStream
-from eigenmesh.xds.stream import Ack, Lane, Node, ProtocolError
+from eigenmesh.xds.status import NodeStatus, StreamStatus, by_node
+from eigenmesh.xds.stream import Ack, Nack, NodeRefusedError, ProtocolError, Response
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +62,9 @@ _SERVICES: tuple[tuple[str, str, str | None], ...] = (
 _OPTIONS = (
     # Without it a second server would share the port unseen.
     ("grpc.so_reuseport", 0),
+    # A client that vanished without a word is noticed within 40 s.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
     # The bootstrap's keepalive pings must not count as abuse.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
@@ -63,91 +72,125 @@ _OPTIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class XdsEvent:
-    """Something that happened between an Envoy and the server.
+class ServerOptions:
+    """All in seconds.
 
-    connect and disconnect concern a stream and have no type. detail: the reason of a nack.
+    fallback_after: how long a refused version is left parked before the group is served the last
+        one that it took; None: for ever.
+    write_timeout: how long a client may leave a response unread before its stream is reset.
+    max_connection_age: after about this long (10% more or less, by chance) a connection is ended,
+        so that clients spread over the servers that there are; None: never.
     """
 
-    kind: Literal["connect", "disconnect", "sent", "ack", "nack"]
+    fallback_after: float | None = 10.0
+    write_timeout: float = 20.0
+    max_connection_age: float | None = None
+
+    def of_grpc(self) -> tuple[tuple[str, int], ...]:
+        if self.max_connection_age is None:
+            return _OPTIONS
+        # gRPC adds the chance itself (its A9 proposal); the grace ends streams, which never end.
+        age = ("grpc.max_connection_age_ms", round(1000 * self.max_connection_age))
+        return (*_OPTIONS, age, ("grpc.max_connection_age_grace_ms", 1_000))
+
+
+@dataclass(frozen=True, slots=True)
+class XdsEvent:
+    """Something that happened between the Envoys of a group and the server.
+
+    connect, disconnect, refused and reset concern a stream: it began, it ended, its node is not
+    served, it did not read. fallback: the group is served an older version of a resource, since
+    it refused this one. detail: the reason. seconds: of an ack of what is current, since it was
+    published.
+    """
+
+    kind: Literal["connect", "disconnect", "refused", "reset", "sent", "ack", "nack", "fallback"]
     node_id: str
     type_url: str = ""
     version: str = ""
     detail: str = ""
+    group: str = ""
+    seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TypeStatus:
-    """One type at one Envoy. It is in step when sent and acked version are the server's.
+@dataclass(eq=False)
+class _Group:
+    """What a group is served, to whom, and since when (type URL -> version, time)."""
 
-    names: what it asked for by name. nack: its words, empty unless something is refused now.
-    nacks: how often it refused. age: seconds since it last answered, None if it never did.
-    """
+    served: Served = field(default_factory=Served)
+    connections: set[_Connection] = field(default_factory=set)
+    since: dict[str, tuple[str, float]] = field(default_factory=dict)
 
-    type_url: str
-    names: tuple[str, ...]
-    wildcard: bool
-    sent_version: str
-    acked_version: str
-    nack: str
-    nacks: int
-    age: float | None
+    def publish(self, snapshot: Snapshot, now: float) -> None:
+        self.served.publish(snapshot)
+        self.note_versions(now)
 
-
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
-    """One connected Envoy. age: seconds since it connected."""
-
-    node_id: str
-    node_cluster: str
-    peer: str
-    age: float
-    types: tuple[TypeStatus, ...]
+    def note_versions(self, now: float) -> None:
+        assert self.served.snapshot is not None
+        for type_url in self.served.snapshot.type_urls:
+            version = self.served.snapshot.of(type_url).version
+            if self.since.get(type_url, ("", 0.0))[0] != version:
+                self.since[type_url] = (version, now)
 
 
 @dataclass(eq=False)
 class _Connection:
-    stream: _AnyStream
     peer: str
     since: float
+    group: str = ""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     answered: dict[str, float] = field(default_factory=dict)
+    behind: bool = False
+    code: grpc.StatusCode | None = None
     error: str = ""
     ended: bool = False
+    stream: _AnyStream = field(init=False)
 
     @property
     def node(self) -> Node:
         return self.stream.node or Node()
 
+    def end(self, code: grpc.StatusCode | None = None, error: str = "") -> None:
+        if not self.ended:
+            self.ended, self.code, self.error = True, code, error
+        self.wake.set()
+
 
 class XdsServer:
-    """Serves the latest published snapshot. Use from one event loop.
+    """Serves each group of nodes the latest snapshot published for it. Use from one event loop.
 
-    on_event is called in the event loop, and must be quick.
+    grouping: which node is of which group; by default all are of one. on_event is called in the
+    event loop, and must be quick. merged: pushes that a busy stream was spared, since a later one
+    came before it could take them.
     """
 
     def __init__(
         self,
         listen: str = "127.0.0.1:18000",
         *,
+        grouping: Grouping | None = None,
+        options: ServerOptions | None = None,
         on_event: Callable[[XdsEvent], None] | None = None,
     ) -> None:
         self._listen = listen
+        self._grouping = grouping or Grouping()
+        self._options = options or ServerOptions()
         self._on_event = on_event
-        self._snapshot: Snapshot | None = None
+        self._groups: dict[str, _Group] = {}
         self._connections: set[_Connection] = set()
         self._server: grpc.aio.Server | None = None
         self._moved = asyncio.Event()
         self._stopping = False
+        self.merged = 0
 
     @property
     def connected(self) -> int:
         """How many streams have said who they are; `nodes` tells more and costs more."""
-        return sum(1 for c in self._connections if c.stream.node is not None)
+        return sum(len(group.connections) for group in self._groups.values())
 
     async def start(self) -> int:
         """Returns the port. Raises RuntimeError when the address is taken."""
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = grpc.aio.server(options=self._options.of_grpc())
         self._server.add_generic_rpc_handlers(
             tuple(
                 grpc.method_handlers_generic_handler(
@@ -160,6 +203,10 @@ class XdsServer:
                 for service, methods, only in _SERVICES
             )
         )
+        handlers = ClientStatus(self.streams).handlers()
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(CSDS, handlers),)
+        )
         port = self._server.add_insecure_port(self._listen)
         await self._server.start()
         return port
@@ -168,64 +215,62 @@ class XdsServer:
         """Ends every stream; after `grace` seconds by force. Envoys keep what they have."""
         self._stopping = True
         for connection in self._connections:
-            connection.ended = True
-            connection.wake.set()
+            connection.end(grpc.StatusCode.UNAVAILABLE, "Eigenmesh is stopping")
         if self._server is not None:
             await self._server.stop(grace)
 
-    def publish(self, snapshot: Snapshot) -> None:
+    def publish(self, snapshot: Snapshot, group: str = DEFAULT_GROUP) -> None:
         """From now on this is served. A stream that is busy skips to the latest one."""
-        self._snapshot = snapshot
-        for connection in self._connections:
-            connection.wake.set()
+        state = self._group(group)
+        state.publish(snapshot, _now())
+        self._wake(state)
 
-    @property
-    def snapshot(self) -> Snapshot | None:
+    def published(self, group: str = DEFAULT_GROUP) -> Snapshot | None:
         """What was published last."""
-        return self._snapshot
+        return self._group(group).served.published
+
+    def served(self, group: str = DEFAULT_GROUP) -> Snapshot | None:
+        """What streams are given now: what was published, but for versions that were given up."""
+        return self._group(group).served.snapshot
+
+    def streams(self) -> Iterator[StreamStatus]:
+        """Every stream that has said who it is."""
+        now = _now()
+        for c in self._connections:
+            if c.group:
+                yield StreamStatus(
+                    node=c.node,
+                    group=c.group,
+                    peer=c.peer,
+                    age=now - c.since,
+                    lanes=c.stream.lanes,
+                    answered={kind: now - at for kind, at in c.answered.items()},
+                )
 
     def nodes(self) -> tuple[NodeStatus, ...]:
-        """The connected Envoys. Streams of one connection and node are one entry."""
-        now = asyncio.get_running_loop().time()
-        grouped: dict[tuple[str, str, str], list[_Connection]] = {}
-        for connection in self._connections:
-            if connection.stream.node is not None:
-                node = connection.node
-                key = (node.id, node.cluster, connection.peer)
-                grouped.setdefault(key, []).append(connection)
-        return tuple(
-            NodeStatus(
-                node_id=node_id,
-                node_cluster=node_cluster,
-                peer=peer,
-                age=now - min(c.since for c in connections),
-                types=tuple(
-                    _type_status(lane, c.answered.get(lane.type_url), now)
-                    for c in connections
-                    for lane in c.stream.lanes
-                ),
-            )
-            for (node_id, node_cluster, peer), connections in sorted(grouped.items())
-        )
+        """The connected Envoys."""
+        return by_node(self.streams())
 
-    async def wait_acked(self, type_url: str, version: str, within: float) -> bool:
-        """Waits until every connected Envoy that follows the type has accepted `version`.
+    async def wait_acked(
+        self, type_url: str, version: str, within: float, group: str = DEFAULT_GROUP
+    ) -> bool:
+        """Waits until every connected Envoy of the group that follows the type has taken it.
 
         version: of the whole type, `snapshot.of(type_url).version`. False when an Envoy refused
         it, after `within` seconds, and when none follows the type until then.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
-                while (verdict := self._verdict(type_url, version)) is None:
+                while (verdict := self._verdict(group, type_url, version)) is None:
                     self._moved.clear()
                     await self._moved.wait()
                 return verdict
         return False
 
-    def _verdict(self, type_url: str, version: str) -> bool | None:
+    def _verdict(self, group: str, type_url: str, version: str) -> bool | None:
         lanes = [
             lane
-            for connection in self._connections
+            for connection in self._group(group).connections
             for lane in connection.stream.lanes
             if lane.type_url == type_url and (lane.subscription.wildcard or lane.subscription.names)
         ]
@@ -237,90 +282,169 @@ class XdsServer:
             return False
         return True if lanes and all(lane.acked_version == version for lane in lanes) else None
 
+    def _group(self, name: str) -> _Group:
+        return self._groups.setdefault(name, _Group())
+
+    def _wake(self, state: _Group) -> None:
+        for connection in state.connections:
+            self.merged += connection.behind or connection.stream.waiting
+            connection.behind = True
+            connection.wake.set()
+
     def _handler(self, kind: type[_AnyStream], only: str | None) -> grpc.RpcMethodHandler[Any, Any]:
         async def serve(_: object, context: Context) -> None:
-            await self._serve(kind(only), context)
+            await self._serve(kind, only, context)
 
         # Bytes both ways: responses are serialised already, and a request that cannot be parsed
         # is answered like any other mistake of the client's.
         return grpc.stream_stream_rpc_method_handler(serve, None, None)
 
-    async def _serve(self, stream: _AnyStream, context: Context) -> None:
-        now = asyncio.get_running_loop().time()
-        connection = _Connection(stream, context.peer(), now, ended=self._stopping)
+    async def _serve(self, kind: type[_AnyStream], only: str | None, context: Context) -> None:
+        connection = _Connection(context.peer(), _now())
+        connection.stream = kind(only, lambda node: self._admit(connection, node))
+        if self._stopping:
+            connection.end(grpc.StatusCode.UNAVAILABLE, "Eigenmesh is stopping")
         self._connections.add(connection)
         reader = asyncio.create_task(self._read(connection, context))
         try:
             await self._write(connection, context)
-            if connection.error:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, connection.error)
-            if self._stopping:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "Eigenmesh is stopping")
+            if connection.code is not None:
+                await context.abort(connection.code, connection.error)
         finally:
-            self._connections.discard(connection)
             reader.cancel()
-            if stream.node is not None:
-                self._emit(XdsEvent("disconnect", connection.node.id))
+            self._leave(connection)
+
+    def _leave(self, connection: _Connection) -> None:
+        """Forgets the connection; nothing is sent to it any more."""
+        if connection in self._connections:
+            self._connections.discard(connection)
+            if connection.group:
+                self._group(connection.group).connections.discard(connection)
+                self._emit(connection, "disconnect")
+
+    def _admit(self, connection: _Connection, node: Node) -> Snapshot | None:
+        """What the node is served. Raises NodeRefusedError."""
+        group = self._grouping.of(node)
+        if group is None:
+            raise NodeRefusedError(self._grouping.refusal(node))
+        connection.group = group
+        state = self._group(group)
+        state.connections.add(connection)
+        return state.served.snapshot
 
     async def _write(self, connection: _Connection, context: Context) -> None:
         stream = connection.stream
         while not connection.ended:
             connection.wake.clear()
-            stream.update(self._snapshot)
-            while not connection.ended and (response := stream.next()) is not None:
+            while not connection.ended and connection.group:
+                connection.behind = False
+                stream.update(self._group(connection.group).served.snapshot)
+                if (response := stream.next()) is None:
+                    break
                 # Before the write is over, since the client may answer before this task goes on.
-                self._emit(
-                    XdsEvent("sent", connection.node.id, response.type_url, response.version)
-                )
-                await context.write(response.body)
-                stream.update(self._snapshot)
+                self._emit(connection, "sent", response.type_url, response.version)
+                await self._send(connection, context, response)
             self._moved.set()
-            await connection.wake.wait()
+            if not connection.ended:
+                await connection.wake.wait()
+
+    async def _send(self, connection: _Connection, context: Context, response: Response) -> None:
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(self._options.write_timeout, self._reset, connection, response)
+        try:
+            await context.write(response.body)
+        finally:
+            late.cancel()
+
+    def _reset(self, connection: _Connection, response: Response) -> None:
+        """The client left the response unread. gRPC cannot end a stream before what was written
+        to it: when the client reads on, it finds the end behind this response, and comes back."""
+        reason = f"a response was not read for {self._options.write_timeout:g} s"
+        connection.end(grpc.StatusCode.DEADLINE_EXCEEDED, reason)
+        self._emit(connection, "reset", response.type_url, detail=reason)
+        self._leave(connection)
 
     async def _read(self, connection: _Connection, context: Context) -> None:
         try:
             while (data := await context.read()) is not EOF:
                 self._receive(connection, data)
+        except NodeRefusedError as error:
+            self._emit(connection, "refused", detail=str(error))
+            connection.end(grpc.StatusCode.PERMISSION_DENIED, str(error))
         except ProtocolError as error:
-            connection.error = str(error)
+            connection.end(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except (grpc.aio.BaseError, RpcError) as error:
             log.debug("a stream ended: %s", error)
         finally:
-            connection.ended = True
-            connection.wake.set()
+            connection.end()
 
     def _receive(self, connection: _Connection, data: bytes) -> None:
         new = connection.stream.node is None
         answers = connection.stream.receive_bytes(data)
         if new:
-            self._emit(XdsEvent("connect", connection.node.id))
+            self._emit(connection, "connect")
         for answer in answers:
-            now = asyncio.get_running_loop().time()
-            connection.answered[answer.type_url] = now
-            node_id, type_url, version = connection.node.id, answer.type_url, answer.version
-            if isinstance(answer, Ack):
-                self._emit(XdsEvent("ack", node_id, type_url, version))
-            else:
-                self._emit(XdsEvent("nack", node_id, type_url, version, answer.text))
+            self._answered(connection, answer)
         connection.wake.set()
 
-    def _emit(self, event: XdsEvent) -> None:
+    def _answered(self, connection: _Connection, answer: Ack | Nack) -> None:
+        state = self._group(connection.group)
+        now = _now()
+        if isinstance(answer, Ack):
+            state.served.accepted(answer.resources, answer.names)
+            if answer.resumed:
+                return
+            version, since = state.since.get(answer.type_url, ("", now))
+            seconds = now - since if version == answer.version else None
+            self._emit(connection, "ack", answer.type_url, answer.version, seconds=seconds)
+        else:
+            self._emit(connection, "nack", answer.type_url, answer.version, answer.text)
+            if self._options.fallback_after is not None:
+                keys = tuple((answer.type_url, name) for name in answer.names)
+                loop = asyncio.get_running_loop()
+                loop.call_later(self._options.fallback_after, self._fall_back, state, keys)
+        connection.answered[answer.type_url] = now
+
+    def _fall_back(self, state: _Group, keys: tuple[Key, ...]) -> None:
+        """Gives up what was refused then and is refused still."""
+        still: dict[Key, tuple[str, str]] = {}
+        for connection in state.connections:
+            for lane in connection.stream.lanes:
+                for type_url, name in keys:
+                    if type_url == lane.type_url and name in lane.refused:
+                        still[type_url, name] = (lane.sent.get(name, ""), lane.refused[name])
+                        culprit = connection
+        if not still:
+            return
+        gone = state.served.fall_back((key, version) for key, (version, _) in still.items())
+        if not gone:
+            return
+        state.note_versions(_now())
+        self._wake(state)
+        for key in gone:
+            version, text = still[key]
+            self._emit(culprit, "fallback", key[0], version, f"{key[1]}: {text}")
+
+    def _emit(
+        self,
+        connection: _Connection,
+        kind: Any,
+        type_url: str = "",
+        version: str = "",
+        detail: str = "",
+        seconds: float | None = None,
+    ) -> None:
         self._moved.set()
         if self._on_event is not None:
+            event = XdsEvent(
+                kind, connection.node.id, type_url, version, detail, connection.group, seconds
+            )
             try:
                 self._on_event(event)
             except Exception:
                 log.exception("the xDS event listener failed on %s", event)
 
 
-def _type_status(lane: Lane, answered: float | None, now: float) -> TypeStatus:
-    return TypeStatus(
-        type_url=lane.type_url,
-        names=tuple(sorted(lane.subscription.names)),
-        wildcard=lane.subscription.wildcard,
-        sent_version=lane.sent_version,
-        acked_version=lane.acked_version,
-        nack="; ".join(sorted(set(lane.refused.values()))),
-        nacks=lane.nacks,
-        age=None if answered is None else now - answered,
-    )
+def _now() -> float:
+    """Of the event loop's clock, in seconds."""
+    return asyncio.get_running_loop().time()

@@ -9,14 +9,24 @@ from __future__ import annotations
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 
 from eigenmesh.xds.snapshot import TypeSet
-from eigenmesh.xds.stream import ABSENT, WHOLE, Ack, Lane, Nack, Response, Stream, parse_request
+from eigenmesh.xds.stream import (
+    ABSENT,
+    WHOLE,
+    Ack,
+    Admit,
+    Lane,
+    Nack,
+    Response,
+    Stream,
+    parse_request,
+)
 
 
 class SotwStream(Stream):
     """A stream of DiscoveryRequest and DiscoveryResponse."""
 
-    def __init__(self, only: str | None = None) -> None:
-        super().__init__(only)
+    def __init__(self, only: str | None = None, admit: Admit | None = None) -> None:
+        super().__init__(only, admit)
         self._claims: dict[str, str] = {}
         self._returning: set[str] = set()
 
@@ -47,6 +57,11 @@ class SotwStream(Stream):
             # Only with a wildcard does the version prove that the client has everything: a name
             # may be new to it ("ACK/NACK and resource type instance version").
             self._claims[lane.type_url] = request.version_info
+            if self._snapshot is not None:
+                resources = self._snapshot.of(lane.type_url)
+                if request.version_info == resources.version:
+                    has = {n: r.version for n, r in resources.resources.items()}
+                    answers += self._resumed(lane.type_url, has)
         return answers
 
     def _respond(self, lane: Lane, resources: TypeSet, due: set[str]) -> Response | None:

@@ -29,13 +29,14 @@ it any more, that is, when the types that may refer to it are up to date and acc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from eigenmesh.xds import wire
+from eigenmesh.xds.node import Node
 from eigenmesh.xds.resource import (
     CLUSTER,
     ENDPOINT,
@@ -65,6 +66,10 @@ _REFERRERS: Mapping[str, tuple[str, ...]] = {
 
 M = TypeVar("M", bound=Message)
 
+Admit = Callable[[Node], Snapshot | None]
+"""Called once, when the client has said who it is: the content for this node, as in `update`.
+Raises NodeRefusedError."""
+
 ABSENT = ""
 """The version of a resource that does not exist."""
 
@@ -73,12 +78,8 @@ class ProtocolError(Exception):
     """The client broke the protocol; the stream should end with this text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """Who the client says it is, in its first request."""
-
-    id: str = ""
-    cluster: str = ""
+class NodeRefusedError(ProtocolError):
+    """The client speaks correctly, but is nobody who is served here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,16 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
+    """The client has taken these names, in the versions that `resources` has.
+
+    resumed: it said so in its first request; nothing was sent.
+    """
+
     type_url: str
     version: str
     names: frozenset[str]
+    resources: TypeSet = field(repr=False, compare=False)
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +125,7 @@ class _Flight:
     """A response that is unanswered."""
 
     nonce: str
-    version: str
+    resources: TypeSet
     names: frozenset[str]
 
 
@@ -247,21 +255,26 @@ class Lane:
                 names = sorted(flight.names)
                 half = len(names) // 2
                 self._doubted += [frozenset(names[:half]), frozenset(names[half:])]
-            return (Nack(self.type_url, flight.version, flight.names, text),)
+            return (Nack(self.type_url, flight.resources.version, flight.names, text),)
         self.unproven -= flight.names
         for name in [n for n in self.refused if n in flight.names]:
             del self.refused[name]
+        version = flight.resources.version
         if not self.refused and not self._owed:
-            self.acked_version = flight.version
-        return (Ack(self.type_url, flight.version, flight.names),)
+            self.acked_version = version
+        return (Ack(self.type_url, version, flight.names, flight.resources),)
 
 
 class Stream:
-    """What SotW and delta have in common. `only`: the one type of a stream that is not ADS."""
+    """What SotW and delta have in common.
 
-    def __init__(self, only: str | None = None) -> None:
+    only: the one type of a stream that is not ADS. admit: see `Admit`.
+    """
+
+    def __init__(self, only: str | None = None, admit: Admit | None = None) -> None:
         self.node: Node | None = None
         self._only = only
+        self._admit = admit
         self._lanes: dict[str, Lane] = {}
         self._snapshot: Snapshot | None = None
         self._nonces = 0
@@ -271,6 +284,11 @@ class Stream:
     def lanes(self) -> tuple[Lane, ...]:
         """In the order in which they are sent."""
         return tuple(self._lanes.values())
+
+    @property
+    def waiting(self) -> bool:
+        """Something that was sent is unanswered."""
+        return any(lane.in_flight is not None for lane in self._lanes.values())
 
     def update(self, snapshot: Snapshot | None) -> None:
         """From now on this is the content. None: nothing is known yet, nothing is sent."""
@@ -321,10 +339,14 @@ class Stream:
         return lane, True
 
     def _identify(self, request: Message) -> None:
-        """Only the first request is sure to carry the node ("Basic Protocol Overview")."""
+        """Only the first request is sure to carry the node ("Basic Protocol Overview").
+
+        Raises ProtocolError."""
         if self.node is None:
-            node = request.node  # type: ignore[attr-defined]
-            self.node = Node(node.id, node.cluster)
+            node = Node.of(request.node)  # type: ignore[attr-defined]
+            if self._admit is not None:
+                self._snapshot = self._admit(node)
+            self.node = node
 
     def _waits(self, resource: Resource | None) -> bool:
         """Something that the resource needs is not in force at this client yet."""
@@ -335,6 +357,15 @@ class Stream:
         lane = self._lanes.get(type_url)
         # What the client does not fetch here it has from elsewhere, or does not want.
         return lane is not None and lane.subscription.covers(name) and not lane.has(name)
+
+    def _resumed(self, type_url: str, has: Mapping[str, str]) -> tuple[Ack, ...]:
+        """Of what a returning client has (name -> version), what the snapshot has too."""
+        if self._snapshot is None:
+            return ()
+        resources = self._snapshot.of(type_url)
+        there = resources.resources
+        same = frozenset(n for n, v in has.items() if n in there and there[n].version == v)
+        return (Ack(type_url, resources.version, same, resources, resumed=True),) if same else ()
 
     def _in_use(self, lane: Lane, names: Iterable[str]) -> set[str]:
         """Those of the `names`, which are gone from the snapshot, that the client has and that
@@ -375,7 +406,7 @@ class Stream:
         lane.greeted = True
         lane.sent_version = resources.version
         names = frozenset(told)
-        lane.in_flight = _Flight(lane.nonce, resources.version, names)
+        lane.in_flight = _Flight(lane.nonce, resources, names)
         # `nonce` is field 5 of both kinds of response.
         body += wire.field(5, lane.nonce)
         return Response(lane.type_url, resources.version, lane.nonce, names, body)
