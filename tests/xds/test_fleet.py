@@ -18,8 +18,9 @@ from envoy.service.status.v3.csds_pb2 import (
 )
 
 from eigenmesh.xds.node import Grouping, NodeMatch
+from eigenmesh.xds.options import ServerOptions
 from eigenmesh.xds.resource import CLUSTER, ROUTE
-from eigenmesh.xds.server import ServerOptions, XdsEvent, XdsServer
+from eigenmesh.xds.server import XdsEvent, XdsServer
 
 from .support import ask_delta, snapshot
 

@@ -48,7 +48,10 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """interval, solve_timeout: seconds. mesh_hash: identity of routes and clusters."""
+    """interval, solve_timeout, refusal_pause: seconds. mesh_hash: identity of routes and clusters.
+
+    refusal_pause: how long nothing is pushed after the Envoys refused a plan.
+    """
 
     topology: Topology
     objective: ObjectivePolicy
@@ -57,12 +60,14 @@ class LoopSettings:
     solve_timeout: float
     solver: Literal["best", "variational", "classical"]
     mesh_hash: str
+    refusal_pause: float = 60.0
 
 
 class ControlLoop:
     """`push` makes a plan the one that xDS serves; it must not block.
 
-    `plan` is the plan in force, `latest` the newest decision.
+    `plan` is the plan in force, `latest` the newest decision, `confirmed` the last plan that the
+    Envoys are known to have taken.
     """
 
     def __init__(
@@ -84,6 +89,9 @@ class ControlLoop:
         self.plan = plan
         self.mode: Mode = mode
         self.latest: Decision | None = None
+        self.confirmed = plan
+        self._refusal: tuple[float, str] | None = None
+        self._turn = asyncio.Lock()
         self._number = number
         self._source = source
         self._estimator = estimator
@@ -126,6 +134,24 @@ class ControlLoop:
 
     async def tick(self) -> Decision:
         """One turn of the loop. The decision is journaled before this returns."""
+        async with self._turn:
+            return await self._tick()
+
+    async def take_back(self, why: str) -> None:
+        """The Envoys kept refusing the plan in force: the last one that they took is in force
+        again, and no other is tried for a while."""
+        async with self._turn:
+            if self.plan == self.confirmed:
+                return
+            log.error("plan refused; the last one that was taken is in force", reason=why)
+            self._metrics.plans_refused.inc()
+            self._refusal = (self._clock() + self._settings.refusal_pause, why)
+            if await self._put_in_force(self.confirmed) is not None:
+                # Unlike a new plan this one is in force already, journaled or not.
+                self.plan = self.confirmed
+                self._push(self.plan)
+
+    async def _tick(self) -> Decision:
         started = time.monotonic()
         observation = await self._source.observe(self._clock())
         # Numpy on a thread: the fit of many clusters must not hold up xDS.
@@ -144,7 +170,9 @@ class ControlLoop:
         def hold(why: str, solution: Solution | None = None) -> Decision:
             return self._decision(Action.HOLD, why, observation, curves, self.plan, solution)
 
-        reason = lacking(settings.topology, observation, curves, settings.guard, self._clock())
+        reason = self._refused() or lacking(
+            settings.topology, observation, curves, settings.guard, self._clock()
+        )
         if reason is not None:
             return hold(reason)
         incumbent = with_default_limits(self.plan, settings.topology)
@@ -187,6 +215,16 @@ class ControlLoop:
             else:
                 decision = hold(refused, solution)
         return replace(decision, cuts=guarded.cuts)
+
+    def _refused(self) -> str | None:
+        """Why nothing is tried now that the Envoys refused a plan; None when that is over."""
+        if self._refusal is None:
+            return None
+        until, why = self._refusal
+        if (left := until - self._clock()) > 0:
+            return f"the last plan is not in force, Envoy refused it ({why}); held for {left:.0f} s"
+        self._refusal = None
+        return None
 
     async def _put_in_force(self, plan: Plan) -> str | None:
         """Journal first, then push: a crash in between leaves a plan that a restart serves."""

@@ -94,11 +94,32 @@ class Metrics:
         )
         self.xds_events = Counter(
             "eigenmesh_xds_events",
-            "xDS stream events by kind (connect, disconnect, sent, ack, nack) and resource type",
+            "xDS events by kind (connect, disconnect, refused, reset, sent, ack, nack, fallback) "
+            "and resource type",
             ["kind", "type"],
             registry=registry,
         )
         self.xds_nodes = Gauge("eigenmesh_xds_nodes", "Envoys connected now", registry=registry)
+        self.xds_streams = Gauge(
+            "eigenmesh_xds_streams", "xDS streams that are open now", registry=registry
+        )
+        self.xds_convergence = Histogram(
+            "eigenmesh_xds_convergence_seconds",
+            "Time from a push to one Envoy's ACK of it",
+            ["type"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.xds_merged = Counter(
+            "eigenmesh_xds_merged_pushes",
+            "Pushes that a busy stream never saw, since a later one took their place",
+            registry=registry,
+        )
+        self.plans_refused = Counter(
+            "eigenmesh_plans_refused",
+            "Plans that were taken back because Envoys kept refusing them",
+            registry=registry,
+        )
         self.loop_lag = Histogram(
             "eigenmesh_event_loop_lag_seconds",
             "How late the event loop ran a timer; a solve must not show here",

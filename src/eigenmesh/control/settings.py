@@ -22,10 +22,12 @@ from eigenmesh.control.duration import Seconds
 from eigenmesh.mesh import Bounds, Cluster, GuardPolicy, MeshError, ObjectivePolicy, Topology
 from eigenmesh.mesh import Scenario as MeshScenario
 from eigenmesh.xds.operator import OperatorConfig, OperatorError, parse_operator
+from eigenmesh.xds.options import ServerOptions
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Price = Annotated[float, Field(ge=0)]
+LongSeconds = Annotated[Seconds, Field(gt=0)]
 
 
 class SettingsError(Exception):
@@ -73,6 +75,17 @@ class Listen(Strict):
                 "listen on 127.0.0.1, or set public: true if the network is yours"
             )
         return self
+
+
+class XdsListen(Listen):
+    """See ServerOptions."""
+
+    fallback_after: LongSeconds | None = ServerOptions.fallback_after
+    write_timeout: LongSeconds = ServerOptions.write_timeout
+    max_connection_age: LongSeconds | None = ServerOptions.max_connection_age
+
+    def options(self) -> ServerOptions:
+        return ServerOptions(self.fallback_after, self.write_timeout, self.max_connection_age)
 
 
 class EnvoyTelemetry(Strict):
@@ -206,7 +219,7 @@ class Model(Strict):
     interval: Annotated[Seconds, Field(ge=0.2)] = 5.0
     solver: Literal["best", "variational", "classical"] = "best"
     solve_timeout: Annotated[Seconds, Field(gt=0)] = 10.0
-    xds: Listen = Listen(listen="127.0.0.1:18000")
+    xds: XdsListen = XdsListen(listen="127.0.0.1:18000")
     api: Listen = Listen(listen="127.0.0.1:18001")
     http: Listen = Listen(listen="127.0.0.1:18002")
     journal: Path = Path("eigenmesh.sqlite")

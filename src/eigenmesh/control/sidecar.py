@@ -20,10 +20,15 @@ from eigenmesh.telemetry.envoy_admin import EnvoyAdminSource
 from eigenmesh.telemetry.estimator import Estimator
 from eigenmesh.telemetry.prometheus import PrometheusSource
 from eigenmesh.telemetry.source import Source
+from eigenmesh.xds.resource import ROUTE, RUNTIME
 from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.translate import Translator
 
 log = structlog.get_logger(__name__)
+
+CONFIRM_WITHIN = 60.0
+"""Seconds for which the Envoys' answers to a plan are waited for."""
 
 
 class Sidecar:
@@ -40,7 +45,9 @@ class Sidecar:
         if resumed.plan is not None:
             log.info("resuming the plan in force", decisions=resumed.last_number)
         self._translator = Translator(settings.operator, runtime_layer=model.runtime_layer)
-        self.xds = XdsServer(model.xds.listen, on_event=self._on_xds_event)
+        self.xds = XdsServer(
+            model.xds.listen, options=model.xds.options(), on_event=self._on_xds_event
+        )
         self._snapshot = self._translator.snapshot(plan)
         estimator = Estimator.from_dict(resumed.estimator) if resumed.estimator else Estimator()
         self._source = make_source(settings)
@@ -68,6 +75,10 @@ class Sidecar:
         )
         self.heartbeat = Heartbeat(self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
+        self._confirming: asyncio.Task[None] | None = None
+        self._taking_back: set[asyncio.Task[None]] = set()
+        self.metrics.xds_streams.set_function(lambda: self.xds.connected)
+        self.metrics.xds_nodes.set_function(lambda: len(self.xds.nodes()))
 
     async def start(self) -> None:
         """Envoys are served first: they must not wait for PennyLane.
@@ -85,9 +96,11 @@ class Sidecar:
 
     async def stop(self) -> None:
         """Envoys keep the plan that they have."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._taking_back]
+        tasks += [self._confirming] if self._confirming else []
+        for task in tasks:
             task.cancel()
-        for task in self._tasks:
+        for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
         await self._source.close()
@@ -102,7 +115,9 @@ class Sidecar:
 
     def not_ready(self) -> str | None:
         """Why xDS cannot serve yet; None when it can."""
-        return None if self._tasks else "the xDS server has not started"
+        if not self._tasks:
+            return "the xDS server has not started"
+        return None if self.xds.served() is not None else "nothing has been published yet"
 
     async def _warm_up(self) -> None:
         try:
@@ -113,11 +128,27 @@ class Sidecar:
 
     def _push(self, plan: Plan) -> None:
         self._snapshot = self._translator.snapshot(plan, self._snapshot)
+        merged = self.xds.merged
         self.xds.publish(self._snapshot)
+        self.metrics.xds_merged.inc(self.xds.merged - merged)
+        if self._confirming is not None:
+            self._confirming.cancel()
+        self._confirming = asyncio.create_task(self._confirm(plan, self._snapshot))
+
+    async def _confirm(self, plan: Plan, snapshot: Snapshot) -> None:
+        """Tells the loop when every Envoy has taken the plan."""
+        for type_url in (ROUTE, RUNTIME):
+            version = snapshot.of(type_url).version
+            if not await self.xds.wait_acked(type_url, version, CONFIRM_WITHIN):
+                return
+        self.loop.confirmed = plan
 
     def _on_xds_event(self, event: XdsEvent) -> None:
-        self.metrics.xds_events.labels(event.kind, event.type_url.rpartition(".")[2]).inc()
-        if event.kind == "nack":
+        kind = event.type_url.rpartition(".")[2]
+        self.metrics.xds_events.labels(event.kind, kind).inc()
+        if event.kind == "ack" and event.seconds is not None:
+            self.metrics.xds_convergence.labels(kind).observe(event.seconds)
+        elif event.kind == "nack":
             log.error(
                 "Envoy refused a version; it keeps the last good one",
                 node=event.node_id,
@@ -125,9 +156,23 @@ class Sidecar:
                 version=event.version,
                 reason=event.detail,
             )
+        elif event.kind == "fallback":
+            log.error(
+                "a version stayed refused; the group is served the last one that it took",
+                group=event.group,
+                node=event.node_id,
+                type=event.type_url,
+                version=event.version,
+                reason=event.detail,
+            )
+            if event.type_url in (ROUTE, RUNTIME):
+                task = asyncio.create_task(self.loop.take_back(f"{kind} {event.detail}"))
+                self._taking_back.add(task)
+                task.add_done_callback(self._taking_back.discard)
+        elif event.kind in ("refused", "reset"):
+            log.warning(f"an Envoy was {event.kind}", node=event.node_id, reason=event.detail)
         elif event.kind in ("connect", "disconnect"):
-            self.metrics.xds_nodes.set(self.xds.connected)
-            log.info(f"Envoy {event.kind}ed", node=event.node_id)
+            log.info(f"Envoy {event.kind}ed", node=event.node_id, group=event.group)
 
 
 def make_source(settings: Settings) -> Source:
