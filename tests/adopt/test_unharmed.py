@@ -27,8 +27,7 @@ from eigenmesh.xds.snapshot import Snapshot
 from . import envoy_types
 from .adoption import Adopted, adopt
 from .compare import differences, losses
-from .corpus import Filled, fill
-from .defects import known
+from .corpus import NAMES, Filled, fill
 from .envoy_types import Plain
 
 _ADS: Plain = {"resource_api_version": "V3", "ads": {}}
@@ -73,7 +72,7 @@ def served(snapshot: Snapshot, type_url: str) -> dict[str, Plain]:
     return {message["name"]: message for message in found}
 
 
-@pytest.mark.parametrize("case", known("resources"), indirect=True)
+@pytest.mark.parametrize("case", NAMES, indirect=True)
 def test_every_resource_survives(case: Case) -> None:
     static = case.before["static_resources"]
     snapshot = case.adopted.snapshot()
@@ -102,7 +101,7 @@ def test_every_resource_survives(case: Case) -> None:
     assert set(snapshot.type_urls) <= {LISTENER, ROUTE, CLUSTER, SECRET, RUNTIME}
 
 
-@pytest.mark.parametrize("case", known("steering"), indirect=True)
+@pytest.mark.parametrize("case", NAMES, indirect=True)
 def test_what_can_be_steered_is_found_and_the_rest_is_named(case: Case) -> None:
     config, sidecar = case.adopted.config, case.filled.sidecar
     declared = {tuple(sorted(split)) for split in sidecar.steered}
@@ -117,7 +116,7 @@ GIVES_WAY = (".stats_flush_interval:", ".stats_config.use_all_default_tags: Fals
 """Adoption replaces these, since telemetry needs the opposite, and says so."""
 
 
-@pytest.mark.parametrize("case", known("bootstrap"), indirect=True)
+@pytest.mark.parametrize("case", NAMES, indirect=True)
 def test_the_bootstrap_keeps_what_is_not_served(case: Case) -> None:
     before = {k: v for k, v in case.before.items() if k != "static_resources"}
     found = [f for f in losses(before, case.bootstrap, "") if not f.startswith(GIVES_WAY)]

@@ -74,3 +74,16 @@ def test_what_cannot_be_adopted_is_said_with_the_remedy(
 ) -> None:
     with pytest.raises(SettingsError, match=words):
         split(document)
+
+
+def test_what_only_this_envoy_knows_is_adopted_with_its_definitions() -> None:
+    newer = own()
+    newer["static_resources"]["listeners"][0]["tcp_keepalive"] = {"keepalive_time": 120}
+    with pytest.raises(SettingsError, match="adopt --envoy"):
+        split(newer)
+    adopted = adopt(newer, xds_address="127.0.0.1:1", file="envoy.yaml", envoy=envoy_binary())
+    assert adopted.settings["envoy_descriptors"] == str(envoy_binary())
+    assert any(line.startswith("reads: ") for line in adopted.understood)
+    # A file that needs none does not come to depend on that Envoy.
+    plain = adopt(own(), xds_address="127.0.0.1:1", file="envoy.yaml", envoy=envoy_binary())
+    assert "envoy_descriptors" not in plain.settings

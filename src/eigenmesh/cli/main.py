@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from enum import StrEnum
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -148,6 +149,13 @@ def adopt(
     xds_address: Annotated[
         str, typer.Option(help="Where Eigenmesh will listen and Envoy reach it, host:port.")
     ] = "127.0.0.1:18000",
+    envoy: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your Envoy's executable (or a FileDescriptorSet): tells what your file may use "
+            "beyond what is known here. Default: the installed Envoy, if there is one."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
 ) -> None:
     """Turns a static envoy.yaml into Eigenmesh settings and the bootstrap that joins it.
@@ -168,7 +176,9 @@ def adopt(
             _fail(f"{target}: exists already; use --force, or another --output")
     try:
         document = load_yaml(file.read_text(encoding="utf-8"))
-        adopted = split(document or {}, xds_address=xds_address, file=str(file))
+        adopted = split(
+            document or {}, xds_address=xds_address, file=str(file), envoy=envoy or _envoy()
+        )
     except SettingsError as error:
         for line in error.lines:
             typer.echo(f"eigenmesh: {line}", err=True)
@@ -246,6 +256,20 @@ def mode(
     """
     _call(address, lambda client: client.set_mode(mode.value))
     typer.echo(f"mode is now {mode.value}")
+
+
+def _envoy() -> Path | None:
+    """The Envoy of this machine: on the path (a script only starts it), or the demo's."""
+    from eigenmesh.demo.processes import ProcessError, envoy_binary
+
+    if found := which("envoy"):
+        with open(found, "rb") as file:
+            if file.read(2) != b"#!":
+                return Path(found)
+    try:
+        return envoy_binary()
+    except ProcessError:
+        return None
 
 
 def _load(file: Path) -> Settings:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from eigenmesh.control.settings import Settings, SettingsError, parse_document
@@ -27,8 +28,13 @@ class Adopted:
     understood: tuple[str, ...]
 
 
-def adopt(document: Mapping[str, Any], *, xds_address: str, file: str) -> Adopted:
+def adopt(
+    document: Mapping[str, Any], *, xds_address: str, file: str, envoy: Path | None = None
+) -> Adopted:
     """Splits `document`, a static Envoy v3 bootstrap.
+
+    envoy: Envoy's executable or a FileDescriptorSet; the settings refer to it if the document
+    uses what is not known here.
 
     Raises SettingsError, one line per complaint, when Envoy has a control plane already, when its
     admin port cannot be read, or when a resource cannot be served.
@@ -57,7 +63,13 @@ def adopt(document: Mapping[str, Any], *, xds_address: str, file: str) -> Adopte
         "telemetry": {"envoy": {"admin": [f"http://{_reachable(admin)}"]}},
         "envoy": {"static_resources": dict(static)},
     }
-    checked = parse_document(settings, file)
+    try:
+        checked = parse_document(settings, file)
+    except SettingsError:
+        if envoy is None:
+            raise
+        settings["envoy_descriptors"] = str(envoy.absolute())
+        checked = parse_document(settings, file)
     lines = [*_understood(checked), *_changed(document)]
     return Adopted(settings, _bootstrap(document, checked), tuple(lines))
 
@@ -147,6 +159,8 @@ def _understood(settings: Settings) -> list[str]:
         f"understood: {len(operator.clusters)} clusters, {len(operator.tables)} route tables, "
         f"{len(operator.fixed)} resources that no plan changes"
     ]
+    if (newer := settings.model.envoy_descriptors) is not None:
+        lines.append(f"reads: {newer}, for what this Envoy knows and Eigenmesh alone does not")
     for route in settings.topology.routes:
         split = ", ".join(f"{c} {w:.0%}" for c, w in plan.weights[route.name].items())
         lines.append(f"will steer: route {route.name}: {split}")

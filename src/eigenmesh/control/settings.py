@@ -232,6 +232,8 @@ class Model(Strict):
     clusters: dict[str, ClusterSettings] = {}
     node: Node = Node()
     envoy: dict[str, Any]
+    envoy_descriptors: Path | None = None
+    """Envoy's executable or a FileDescriptorSet, if `envoy` uses what is not known here."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +297,7 @@ def parse_document(document: object, file: str = "<settings>") -> Settings:
 
 
 def _resolve(model: Model, file: str) -> Settings:
-    operator = parse_operator(model.envoy, steer=model.steer)
+    operator = _operator(model)
     bare = operator.topology()
     lines = list(_names(model, bare))
     if lines:
@@ -318,6 +320,15 @@ def _resolve(model: Model, file: str) -> Settings:
     if lines:
         raise SettingsError([f"{file}: {line}" for line in lines])
     return Settings(model, operator, topology, objective, guard, file)
+
+
+def _operator(model: Model) -> OperatorConfig:
+    if model.envoy_descriptors is None:
+        return parse_operator(model.envoy, steer=model.steer)
+    from eigenmesh.xds.definitions import read_definitions  # only when asked for
+
+    definitions = read_definitions(model.envoy_descriptors)
+    return parse_operator(model.envoy, steer=model.steer, definitions=definitions)
 
 
 def _guard_policy(guard: Guard) -> GuardPolicy:

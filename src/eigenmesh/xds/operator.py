@@ -21,22 +21,22 @@ from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
-from google.protobuf.message import Message
+from google.protobuf.descriptor_pool import DescriptorPool
 
 from eigenmesh.mesh import BreakerLimits, Cluster, Plan, Route, Topology
 from eigenmesh.xds import rewrite, steering
-from eigenmesh.xds.protos import OperatorError, parse
+from eigenmesh.xds.protos import KNOWN_HERE, OperatorError, message_type, parse
 from eigenmesh.xds.resource import Key, Resource
 from eigenmesh.xds.steering import SteeredRoute
 
 __all__ = ["OperatorConfig", "OperatorError", "RouteStats", "SteeredRoute", "parse_operator"]
 
-_SECTIONS: Mapping[str, type[Message]] = {
-    "listeners": Listener,
-    "routes": RouteConfiguration,
-    "clusters": ClusterMessage,
-    "endpoints": ClusterLoadAssignment,
-    "secrets": Secret,
+_SECTIONS = {
+    "listeners": Listener.DESCRIPTOR.full_name,
+    "routes": RouteConfiguration.DESCRIPTOR.full_name,
+    "clusters": ClusterMessage.DESCRIPTOR.full_name,
+    "endpoints": ClusterLoadAssignment.DESCRIPTOR.full_name,
+    "secrets": Secret.DESCRIPTOR.full_name,
 }
 _STATIC = ("listeners", "clusters", "secrets")
 _WHY_LEFT = {
@@ -128,19 +128,26 @@ class OperatorConfig:
 
 
 def parse_operator(
-    document: Mapping[str, Any], *, steer: Sequence[str] | None = None, source: str = "envoy"
+    document: Mapping[str, Any],
+    *,
+    steer: Sequence[str] | None = None,
+    source: str = "envoy",
+    definitions: DescriptorPool = KNOWN_HERE,
 ) -> OperatorConfig:
     """Understands a document as described above.
 
     steer: names of the routes to steer; None: every route with two or more weighted clusters.
-    source: what the paths in errors begin with. Raises OperatorError.
+    source: what the paths in errors begin with. definitions: of Envoy's messages (see
+    `read_definitions`). Raises OperatorError.
     """
     left: list[str] = []
     parsed: dict[str, list[tuple[str, Any]]] = {section: [] for section in _SECTIONS}
-    for section, path, items in _sections(document, source, left):
+    for section, path, items in _sections(document, source, left, definitions):
+        kind = message_type(_SECTIONS[section], definitions)
+        assert kind is not None, "definitions begin with what is known here"
         for index, item in enumerate(items):
             at = f"{path}[{index}]"
-            parsed[section].append((at, parse(item, _SECTIONS[section], at)))
+            parsed[section].append((at, parse(item, kind, at)))
     for index, (_, listener) in enumerate(parsed["listeners"]):
         # Envoy takes a nameless static listener; over LDS a name is its identity.
         listener.name = listener.name or f"listener-{index}"
@@ -173,7 +180,7 @@ def parse_operator(
 
 
 def _sections(
-    document: Mapping[str, Any], source: str, left: list[str]
+    document: Mapping[str, Any], source: str, left: list[str], definitions: DescriptorPool
 ) -> Iterator[tuple[str, str, list[Any]]]:
     """(section, path, items) of what is served; lines about the rest go to `left`."""
     _mapping(document, source)
@@ -188,17 +195,16 @@ def _sections(
                 if section not in _STATIC:
                     raise OperatorError(at, _kind(items), _one_of(section, _STATIC))
                 yield section, at, _items(items, at)
-        elif key in _bootstrap_keys():
+        elif key in _bootstrap_keys(definitions):
             left.append(f"{key}: {_WHY_LEFT.get(key, 'part of the bootstrap')}")
         else:
-            known = (*_SECTIONS, "static_resources", *_bootstrap_keys())
+            known = (*_SECTIONS, "static_resources", *_bootstrap_keys(definitions))
             raise OperatorError(path, _kind(value), _one_of(key, known))
 
 
-def _bootstrap_keys() -> frozenset[str]:
-    from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap  # only when there is a stray key
-
-    fields = Bootstrap.DESCRIPTOR.fields
+def _bootstrap_keys(definitions: DescriptorPool) -> frozenset[str]:
+    bootstrap = message_type("envoy.config.bootstrap.v3.Bootstrap", definitions)
+    fields = bootstrap.DESCRIPTOR.fields if bootstrap else ()
     return frozenset(f.name for f in fields) | frozenset(f.json_name for f in fields)
 
 

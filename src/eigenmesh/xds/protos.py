@@ -3,6 +3,9 @@
 xds-protos has some 600 modules; importing them all takes seconds. A type's modules are found from
 its name instead: `envoy.extensions.filters.http.router.v3.Router` is in the package
 `envoy.extensions.filters.http.router.v3`.
+
+A message belongs to the descriptor pool that its class came from, and so does all that is in it:
+xds-protos' own, or one with an Envoy's definitions (`definitions`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any, TypeVar, cast
 from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 
 from eigenmesh.mesh import MeshError
@@ -32,19 +36,26 @@ class OperatorError(MeshError):
     """The operator's Envoy configuration cannot be used; names the YAML path."""
 
 
+KNOWN_HERE = descriptor_pool.Default()
+"""The pool into which xds-protos' modules put their definitions when they are imported."""
+
+
 @cache
-def message_type(full_name: str) -> type[Message] | None:
-    """The class of a message type; None if xds-protos does not have it."""
-    pool = descriptor_pool.Default()
-    try:
-        descriptor = pool.FindMessageTypeByName(full_name)
-    except KeyError:
+def message_type(full_name: str, pool: DescriptorPool = KNOWN_HERE) -> type[Message] | None:
+    """The class of a message type; None if the pool has no such type."""
+    if pool is KNOWN_HERE and not _has(pool, full_name):
         _load_package(full_name)
-        try:
-            descriptor = pool.FindMessageTypeByName(full_name)
-        except KeyError:
-            return None
-    return message_factory.GetMessageClass(descriptor)
+    if not _has(pool, full_name):
+        return None
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(full_name))
+
+
+def _has(pool: DescriptorPool, full_name: str) -> bool:
+    try:
+        pool.FindMessageTypeByName(full_name)
+    except (KeyError, TypeError):  # TypeError: the file that defines it is not sound
+        return False
+    return True
 
 
 def _load_package(full_name: str) -> None:
@@ -61,20 +72,26 @@ def _load_package(full_name: str) -> None:
             importlib.import_module(f"{package}.{module.name}")
 
 
+def _pool(descriptor: Any) -> DescriptorPool:
+    """Where a message or enum is defined."""
+    pool: DescriptorPool = descriptor.file.pool
+    return pool
+
+
 def type_name(type_url: str) -> str:
     return type_url.rpartition("/")[2]
 
 
 def parse(data: object, cls: type[M], path: str) -> M:
     """A message from its YAML or JSON form. Raises OperatorError with the path of the mistake."""
+    pool = _pool(cls.DESCRIPTOR)
     for at, name in _named_types(data, path):
-        if message_type(name) is None:
-            raise OperatorError(
-                f"{at}.@type", name, "this type is not known here; check its spelling"
-            )
+        if message_type(name, pool) is None:
+            remedy = f"no such type is known; check its spelling{_newer(pool)}"
+            raise OperatorError(f"{at}.@type", name, remedy)
     message = cls()
     try:
-        json_format.ParseDict(cast(dict[str, Any], data), message)
+        json_format.ParseDict(cast(dict[str, Any], data), message, descriptor_pool=pool)
     except (json_format.ParseError, TypeError, ValueError, AttributeError, KeyError) as error:
         for mistake in _mistakes(data, cls.DESCRIPTOR, path):
             raise mistake from error
@@ -84,7 +101,7 @@ def parse(data: object, cls: type[M], path: str) -> M:
 
 def unpack(message: AnyMessage) -> Message | None:
     """What an Any holds; None if its type is unknown or its bytes are not of that type."""
-    cls = message_type(type_name(message.type_url))
+    cls = message_type(type_name(message.type_url), _pool(message.DESCRIPTOR))
     if cls is None:
         return None
     try:
@@ -104,10 +121,10 @@ def walk(message: Message, path: str, visit: Visit) -> None:
     form: the bytes that an Any holds are hashed, and maps in it have no order of their own.
     """
     if message.DESCRIPTOR.full_name == _ANY:
-        assert isinstance(message, AnyMessage)
-        if (inner := unpack(message)) is not None:
+        packed = cast(AnyMessage, message)
+        if (inner := unpack(packed)) is not None:
             walk(inner, path, visit)
-            message.value = inner.SerializeToString(deterministic=True)
+            packed.value = inner.SerializeToString(deterministic=True)
         return
     if visit(message, path) is False:
         return
@@ -150,7 +167,7 @@ def _mistakes(data: object, descriptor: Any, path: str) -> Iterator[OperatorErro
         if not isinstance(url, str):
             yield OperatorError(f"{path}.@type", None, 'an extension needs its "@type"')
             return
-        cls = message_type(type_name(url))
+        cls = message_type(type_name(url), _pool(descriptor))
         if cls is not None and not cls.DESCRIPTOR.full_name.startswith("google.protobuf."):
             inner = {key: value for key, value in data.items() if key != "@type"}
             yield from _mistakes(inner, cls.DESCRIPTOR, path)
@@ -188,7 +205,7 @@ def _mistakes_in_field(
     assert field.containing_type is not None
     owner = message_factory.GetMessageClass(field.containing_type)()
     try:
-        json_format.ParseDict({key: value}, owner)
+        json_format.ParseDict({key: value}, owner, descriptor_pool=_pool(owner.DESCRIPTOR))
     except (json_format.ParseError, TypeError, ValueError, AttributeError, KeyError) as error:
         yield OperatorError(path, _short(value), _expected(value, field, error))
 
@@ -201,7 +218,7 @@ def _expected(value: object, field: FieldDescriptor, error: Exception) -> str:
         names = [v.name for v in field.enum_type.values]
         close = get_close_matches(str(value).upper(), names, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        return f"{hint}use one of: {', '.join(names)}"
+        return f"{hint}use one of: {', '.join(names)}{_newer(_pool(field.enum_type))}"
     if field.message_type is not None and field.message_type.name == "Duration":
         return "write a duration in seconds, such as 0.25s"
     return _one_line(error)
@@ -210,7 +227,14 @@ def _expected(value: object, field: FieldDescriptor, error: Exception) -> str:
 def _unknown(key: str, descriptor: Descriptor) -> str:
     close = get_close_matches(key, [f.name for f in descriptor.fields], n=1)
     remedy = f"did you mean {close[0]}?" if close else "remove it, or check its place"
-    return f"{descriptor.name} has no such field; {remedy}"
+    return f"{descriptor.name} has no such field; {remedy}{_newer(_pool(descriptor))}"
+
+
+def _newer(pool: DescriptorPool) -> str:
+    """What helps when it was no mistake."""
+    if pool is not KNOWN_HERE:
+        return ""
+    return "; if a newer Envoy has it, let its binary tell: envoy_descriptors, or adopt --envoy"
 
 
 def _short(data: object) -> object:

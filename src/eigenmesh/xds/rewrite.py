@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -81,16 +82,15 @@ class Rewrite:
     def _manager(self, manager: Any, path: str, names: Iterator[str]) -> None:
         kind = manager.WhichOneof("route_specifier")
         if kind == "route_config":
-            table = RouteConfiguration()
-            table.CopyFrom(manager.route_config)
+            table = copy.deepcopy(manager.route_config)
             table.name = next(names)
             self.routes.append((f"{path}.route_config", table))
             manager.rds.route_config_name = table.name
-            manager.rds.config_source.CopyFrom(_ads())
+            _over_ads(manager.rds.config_source)
         elif kind == "rds":
             source, name = manager.rds.config_source, manager.rds.route_config_name
             if name in {config.name for _, config in self.routes}:
-                source.CopyFrom(_ads())
+                _over_ads(source)
             elif _is_ads(source):
                 at = f"{path}.rds.route_config_name"
                 raise OperatorError(at, name, "give this RouteConfiguration under routes")
@@ -115,7 +115,7 @@ class Rewrite:
         eds = cluster.eds_cluster_config
         name = eds.service_name or cluster.name
         if name in self._endpoints:
-            eds.eds_config.CopyFrom(_ads())
+            _over_ads(eds.eds_config)
         elif not eds.HasField("eds_config") or _is_ads(eds.eds_config):
             at = f"{path}.eds_cluster_config"
             raise OperatorError(at, name, "give its ClusterLoadAssignment under endpoints")
@@ -155,7 +155,7 @@ class Rewrite:
             and message.name in self._secrets
             and not message.HasField("sds_config")
         ):
-            message.sds_config.CopyFrom(_ads())
+            _over_ads(message.sds_config)
 
 
 def _table_names(listeners: list[Located], taken: set[str]) -> Iterator[str]:
@@ -187,10 +187,10 @@ def _table_names(listeners: list[Located], taken: set[str]) -> Iterator[str]:
     return iter(names)
 
 
-def _ads() -> ConfigSource:
-    source = ConfigSource(resource_api_version=ApiVersion.V3)
+def _over_ads(source: ConfigSource) -> None:
+    source.Clear()
+    source.resource_api_version = ApiVersion.V3
     source.ads.SetInParent()
-    return source
 
 
 def _is_ads(source: ConfigSource) -> bool:

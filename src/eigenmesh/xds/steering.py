@@ -18,6 +18,8 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
 from eigenmesh.xds.protos import OperatorError, walk
 
+_ROUTE = Route.DESCRIPTOR.full_name
+
 
 @dataclass(frozen=True)
 class SteeredRoute:
@@ -64,7 +66,7 @@ def each_route(
 
     def look(message: Any, at: str) -> None:
         nonlocal number
-        if isinstance(message, Route):
+        if message.DESCRIPTOR.full_name == _ROUTE:
             visit(number, at, message)
             number += 1
 

@@ -6,9 +6,9 @@ of its connections, so clusters never depend on the plan.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
-from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.service.runtime.v3.rtds_pb2 import Runtime
 
 from eigenmesh.mesh import BreakerLimits, MeshError, Plan
@@ -89,8 +89,7 @@ class _Table:
     """A route configuration and its last serialised form. Depends on the weights alone."""
 
     def __init__(self, table: RouteTable, steered: list[SteeredRoute]) -> None:
-        self._message = RouteConfiguration()
-        self._message.CopyFrom(table.message)
+        self._message = copy.deepcopy(table.message)
         self._needs = table.needs
         self._steered = steered
         self._splits: list[Split] | None = None
