@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -142,6 +144,55 @@ def test_only_the_changed_table_is_new() -> None:
     for type_url in (*FIXED, RUNTIME):
         assert after.of(type_url) is before.of(type_url)
     assert translator.snapshot(Plan(weights, plan.limits), after) is after
+
+
+def work(routes: int, clusters: int) -> int:
+    """How many calls it takes to move every weight of one route; counted, since a clock would
+    measure the machine."""
+    names = [f"c{n}" for n in range(clusters)]
+    weighted = {"clusters": [{"name": name, "weight": 1} for name in names]}
+    entries = [
+        {"name": f"r{n}", "match": {"prefix": f"/{n}"}, "route": {"weighted_clusters": weighted}}
+        for n in range(routes)
+    ]
+    host = {"name": "v", "domains": ["*"], "routes": entries}
+    config = parse_operator(
+        {
+            "clusters": [{"name": name, "connect_timeout": "1s"} for name in names],
+            "routes": [{"name": "t", "virtual_hosts": [host]}],
+        }
+    )
+    plan = config.original_plan()
+    translator = Translator(config)
+    before = translator.snapshot(plan)
+    total = clusters * (clusters + 1) / 2
+    split = {name: n / total for n, name in enumerate(names, 1)}
+    # As after a tick: all parts of the plan are new, one of them is different.
+    weights = {route: dict(own) for route, own in plan.weights.items()} | {"r0": split}
+    moved = Plan(weights, plan.limits)
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        after = translator.snapshot(moved, before)
+    finally:
+        sys.setprofile(None)
+    assert after.version != before.version
+    return calls
+
+
+def test_work_grows_no_faster_than_the_table() -> None:
+    assert work(routes=1, clusters=1_000) <= 10 * work(routes=1, clusters=100)
+    assert work(routes=1_000, clusters=2) <= 10 * work(routes=100, clusters=2)
+
+
+def test_routes_that_do_not_move_are_hardly_looked_at() -> None:
+    more = work(routes=300, clusters=20) - work(routes=200, clusters=20)
+    assert more <= 5 * 100
 
 
 def test_a_plan_that_leaves_out_a_route_leaves_the_operators_weights() -> None:

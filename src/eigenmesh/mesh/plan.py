@@ -110,9 +110,14 @@ class Plan:
 
 def to_integers(split: Mapping[str, float], total: int = WEIGHT_TOTAL) -> dict[str, int]:
     """Fractions to integers that sum to `total` exactly (largest remainder, ties by name)."""
-    floors = {name: math.floor(w * total) for name, w in split.items()}
+    floors: dict[str, int] = {}
+    remainders = []
+    for name, weight in split.items():
+        share = weight * total
+        floors[name] = math.floor(share)
+        remainders.append((floors[name] - share, name))
+    remainders.sort()
     spare = total - sum(floors.values())
-    by_remainder = sorted(split, key=lambda name: (floors[name] - split[name] * total, name))
-    for name in by_remainder[:spare]:
+    for _, name in remainders[:spare]:
         floors[name] += 1
     return floors

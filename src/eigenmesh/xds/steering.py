@@ -26,7 +26,7 @@ class SteeredRoute:
     """A route whose weights Eigenmesh decides.
 
     name: unique in the mesh. stat_prefix: Envoy counts its requests under
-    vhost.<virtual_host>.route.<stat_prefix>. weights: the operator's own, by cluster.
+    vhost.<virtual_host>.route.<stat_prefix>. weights: the operator's own, by cluster, in its order.
     host, ordinal: where it stands in its route configuration.
     """
 
@@ -73,26 +73,26 @@ def each_route(
     walk(virtual_host.matcher, f"{path}.matcher", look)
 
 
-def put_weights(virtual_host: VirtualHost, splits: Mapping[int, Mapping[str, int]]) -> None:
-    """Sets the weights of the routes with these numbers."""
-    if all(number < len(virtual_host.routes) for number in splits):
-        for number, split in splits.items():
-            _put(virtual_host.routes[number], split)
+def put_weights(virtual_host: VirtualHost, weights: Mapping[int, Mapping[int, int]]) -> None:
+    """Sets weights by the number of their route and their place among its clusters."""
+    if all(number < len(virtual_host.routes) for number in weights):
+        for number, moved in weights.items():
+            _put(virtual_host.routes[number], moved)
         return
 
     def visit(number: int, _: str, route: Route) -> None:
-        if number in splits:
-            _put(route, splits[number])
+        if number in weights:
+            _put(route, weights[number])
 
     each_route(virtual_host, "", visit)
 
 
-def _put(route: Route, split: Mapping[str, int]) -> None:
+def _put(route: Route, moved: Mapping[int, int]) -> None:
     weighted = route.route.weighted_clusters
     # Deprecated, and a total that the weights do not sum to is refused.
     weighted.ClearField("total_weight")
-    for cluster in weighted.clusters:
-        cluster.weight.value = split[cluster.name]
+    for at, weight in moved.items():
+        weighted.clusters[at].weight.value = weight
 
 
 def find(

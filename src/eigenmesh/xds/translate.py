@@ -31,6 +31,8 @@ class Translator:
     def __init__(self, config: OperatorConfig, *, runtime_layer: str = "eigenmesh") -> None:
         self._config = config
         self._runtime_layer = runtime_layer
+        self._steered = {route.name: route for route in config.steered}
+        self._splits: dict[str, tuple[Mapping[str, float] | None, Split]] = {}
         self._tables = {
             name: _Table(table, [r for r in config.steered if r.route_config == name])
             for name, table in config.tables.items()
@@ -43,7 +45,7 @@ class Translator:
         Raises MeshError if the plan does not fit the configuration.
         """
         self._check(plan)
-        splits = {r.name: _integers(r, plan.weights.get(r.name)) for r in self._config.steered}
+        splits = {n: self._split(r, plan.weights.get(n)) for n, r in self._steered.items()}
         moving = [table.resource(splits) for table in self._tables.values()]
         moving.append(self._runtime(plan.limits))
         if previous is not None:
@@ -51,16 +53,24 @@ class Translator:
         return Snapshot([*self._config.fixed, *moving])
 
     def _check(self, plan: Plan) -> None:
-        steered = {r.name: r for r in self._config.steered}
-        for route, split in plan.weights.items():
-            if route not in steered:
-                raise MeshError(f"weights.{route}", dict(split), "this route is not steered")
-            if split.keys() != steered[route].weights.keys():
-                names = ", ".join(steered[route].clusters)
-                raise MeshError(f"weights.{route}", dict(split), f"give one for each of: {names}")
+        for route in plan.weights.keys() - self._steered.keys():
+            split = dict(plan.weights[route])
+            raise MeshError(f"weights.{route}", split, "this route is not steered")
         for cluster in plan.limits:
             if cluster not in self._config.clusters:
                 raise MeshError(f"limits.{cluster}", cluster, "no such cluster is defined")
+
+    def _split(self, route: SteeredRoute, given: Mapping[str, float] | None) -> Split:
+        """As before if the plan's part is as before: most routes of a large mesh do not move."""
+        before, split = self._splits.get(route.name, (None, None))
+        if split is None or (given is not before and given != before):
+            if given is not None and given.keys() != route.weights.keys():
+                names = ", ".join(route.clusters)
+                remedy = f"give one for each of: {names}"
+                raise MeshError(f"weights.{route.name}", dict(given), remedy)
+            split = _integers(route, given)
+            self._splits[route.name] = given, split
+        return split
 
     def _runtime(self, limits: Mapping[str, BreakerLimits]) -> Resource:
         layer = Runtime(name=self._runtime_layer)
@@ -104,9 +114,15 @@ class _Table:
         return self._resource
 
     def _put(self, wanted: list[Split]) -> None:
-        by_host: dict[int, dict[int, Split]] = {}
+        by_host: dict[int, dict[int, dict[int, int]]] = {}
         for index, (steered, split) in enumerate(zip(self._steered, wanted, strict=True)):
-            if self._splits is None or split != self._splits[index]:
-                by_host.setdefault(steered.host, {})[steered.ordinal] = split
+            before = self._splits[index] if self._splits is not None else {}
+            if split is not before:
+                moved = {
+                    at: split[c]
+                    for at, c in enumerate(steered.weights)
+                    if split[c] != before.get(c)
+                }
+                by_host.setdefault(steered.host, {})[steered.ordinal] = moved
         for host, changed in by_host.items():
             put_weights(self._message.virtual_hosts[host], changed)
