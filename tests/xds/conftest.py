@@ -1,4 +1,4 @@
-"""A real Envoy, three upstreams and a load, for the tests of the xDS server."""
+"""Real Envoys, three upstreams and a load, for the tests of the xDS server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,12 @@ from eigenmesh.xds.bootstrap import bootstrap
 from eigenmesh.xds.operator import OperatorConfig, parse_operator
 from eigenmesh.xds.server import XdsEvent, XdsServer
 from eigenmesh.xds.translate import Translator
+from tests.envoys import EMBEDDED, OLDER
+
+VARIANTS = ("delta", "sotw")
+# Both on the embedded Envoy; older ones take turns, which is half the time.
+ENVOYS = [(EMBEDDED, variant) for variant in VARIANTS]
+ENVOYS += [(version, VARIANTS[i % 2]) for i, version in enumerate(OLDER)]
 
 NAMES = ("a", "b", "c")
 ROUTES = ("shop", "search")
@@ -40,13 +46,16 @@ def endpoints(name: str, port: int) -> dict[str, Any]:
     return {"cluster_name": name, "endpoints": [{"lb_endpoints": lb_endpoints}]}
 
 
-def operator_document(listen: int, upstreams: dict[str, int]) -> dict[str, Any]:
-    """Two routes over a and b (static) and c (EDS)."""
+def operator_document(
+    listen: int, upstreams: Mapping[str, int], eds: tuple[str, ...] = ("c",)
+) -> dict[str, Any]:
+    """Two routes over a and b (static) and the clusters `eds`."""
+    names = ("a", "b", *eds)
     routes = [
         {
             "name": route,
             "match": {"prefix": f"/{route}"},
-            "route": {"weighted_clusters": {"clusters": [{"name": n, "weight": 1} for n in NAMES]}},
+            "route": {"weighted_clusters": {"clusters": [{"name": n, "weight": 1} for n in names]}},
         }
         for route in ROUTES
     ]
@@ -68,7 +77,7 @@ def operator_document(listen: int, upstreams: dict[str, int]) -> dict[str, Any]:
         }
         for name in ("a", "b")
     ]
-    clusters.append({"name": "c", "type": "EDS", "connect_timeout": "1s"})
+    clusters += [{"name": name, "type": "EDS", "connect_timeout": "1s"} for name in eds]
     return {
         "static_resources": {
             "listeners": [
@@ -80,7 +89,7 @@ def operator_document(listen: int, upstreams: dict[str, int]) -> dict[str, Any]:
             ],
             "clusters": clusters,
         },
-        "endpoints": [endpoints("c", upstreams["c"])],
+        "endpoints": [endpoints(name, upstreams[name]) for name in eds],
     }
 
 
@@ -91,10 +100,16 @@ class Rig:
     folder: Path
     delta: bool
     xds_port: int
+    listen: int
+    upstreams: Mapping[str, int]
     document: dict[str, Any]
     envoy: EnvoyProcess
     load: LoadGenerator
     events: list[XdsEvent] = field(default_factory=list)
+
+    def declare(self, *eds: str) -> None:
+        """From now on the operator has these EDS clusters, beside a and b."""
+        self.document = operator_document(self.listen, self.upstreams, eds)
 
     @property
     def config(self) -> OperatorConfig:
@@ -144,6 +159,11 @@ class Rig:
             for route in host["routes"]
         }
 
+    def clusters(self) -> set[str]:
+        """Those that it was served."""
+        dump = json.loads(self.envoy.admin("/config_dump?resource=dynamic_active_clusters"))
+        return {config["cluster"]["name"] for config in dump["configs"]}
+
     def max_requests(self, cluster: str) -> set[int]:
         """Of both priorities; /clusters shows what is in force, the runtime included."""
         text = self.envoy.admin("/clusters")
@@ -151,11 +171,12 @@ class Rig:
         return {int(value) for value in found}
 
 
-@pytest.fixture(params=["delta", "sotw"])
+@pytest.fixture(params=ENVOYS, ids="-".join)
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
     listen, admin, xds = free_port(), free_port(), free_port()
     upstreams = {name: free_port() for name in NAMES}
-    delta = request.param == "delta"
+    version, variant = request.param
+    delta = variant == "delta"
     start = bootstrap(
         node_id="envoy-1",
         node_cluster="edge",
@@ -171,8 +192,9 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
             await cleanup.enter_async_context(
                 ChildProcess(f"upstream-{name}", argv, ready_port=port)
             )
-        envoy = EnvoyProcess(start, admin, log=tmp_path / "envoy.log")
+        envoy = EnvoyProcess(start, admin, log=tmp_path / "envoy.log", version=version)
         cleanup.callback(envoy.stop)
         load = await cleanup.enter_async_context(LoadGenerator(listen))
+        upstreams["d"] = upstreams["c"]
         document = operator_document(listen, upstreams)
-        yield Rig(tmp_path, delta, xds, document, envoy, load)
+        yield Rig(tmp_path, delta, xds, listen, upstreams, document, envoy, load)

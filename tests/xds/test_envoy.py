@@ -19,6 +19,7 @@ from eigenmesh.xds.stream import ORDER
 from .conftest import NAMES, ROUTES, Rig
 
 PUSHES = 300
+SWAPS = 3
 
 
 def random_split(chance: random.Random) -> dict[str, float]:
@@ -190,45 +191,57 @@ async def test_a_changed_eds_cluster_does_not_wait_for_its_endpoints(rig: Rig) -
         rig.document["static_resources"]["clusters"][2]["lb_policy"] = "RANDOM"
         changed = rig.translator().snapshot(plan)
         server.publish(changed)
-        # Envoy answers when the cluster is warm.
+        # Without its endpoints it would warm for 15 s (ConfigSource.initial_fetch_timeout).
+        async with asyncio.timeout(1.0):
+            while rig.envoy.stats(r"cluster_manager\.(cluster_modified|warming_clusters)$") != {
+                "cluster_manager.cluster_modified": 1,
+                "cluster_manager.warming_clusters": 0,
+            }:
+                await asyncio.sleep(0.02)
         assert await server.wait_acked(CLUSTER, changed.of(CLUSTER).version, 10.0)
         assert rig.happened("sent", ENDPOINT) == 2
-        stats = rig.envoy.stats(r"cluster\.c\.init_fetch_timeout|warming_clusters|modified$")
-        assert stats["cluster.c.init_fetch_timeout"] == 0
-        assert stats["cluster_manager.warming_clusters"] == 0
-        assert stats["cluster_manager.cluster_modified"] == 1
         assert set(await rig.answers()) == {200}
+        assert rig.envoy.stats(r"^cluster\.c\.init_fetch_timeout") == {
+            "cluster.c.init_fetch_timeout": 0
+        }
     finally:
         await server.stop()
 
 
-async def test_a_new_cluster_and_its_route_arrive_without_a_503(rig: Rig) -> None:
-    """Make before break: the route that names the cluster comes when that is warm."""
-    plan = rig.config.original_plan()
-    before = rig.translator().snapshot(plan)
+async def test_clusters_come_and_go_under_load_without_a_503(rig: Rig) -> None:
+    """Added, shifted to and removed; then one for the other in a single push, again and again."""
     server = rig.server()
-    server.publish(before)
+
+    async def push(**split: float) -> None:
+        rig.events.clear()
+        snapshot = rig.translator().snapshot(Plan(everywhere(**split), {}))
+        server.publish(snapshot)
+        for type_url in (CLUSTER, ENDPOINT, ROUTE):
+            assert await server.wait_acked(type_url, snapshot.of(type_url).version, 10.0)
+        await asyncio.sleep(0.2)  # requests on what is in force now
+        assert rig.clusters() == {"a", "b", *split}
+
+    rig.declare("c")
+    server.publish(rig.translator().snapshot(Plan(everywhere(a=0.4, b=0.3, c=0.3), {})))
     await server.start()
     try:
         await rig.start(rate=100.0)
-        port = rig.document["endpoints"][0]["endpoints"][0]["lb_endpoints"][0]
-        lb_endpoints = [{"lb_endpoints": [port]}]
-        rig.document["endpoints"].append({"cluster_name": "d", "endpoints": lb_endpoints})
-        static = rig.document["static_resources"]
-        static["clusters"].append({"name": "d", "type": "EDS", "connect_timeout": "1s"})
-        manager = static["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-        for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
-            clusters = route["route"]["weighted_clusters"]["clusters"]
-            clusters.append({"name": "d", "weight": 100})
-        rig.events.clear()
-        after = rig.translator().snapshot(Plan({}, {}))
-        server.publish(after)
-        assert await server.wait_acked(ROUTE, after.of(ROUTE).version, 10.0)
-        await asyncio.sleep(0.5)
+        rig.declare("c", "d")
+        await push(a=0.2, b=0.1, c=0.2, d=0.5)
+        # Make before break: the routes that name the cluster came when that was warm.
         order = [e.type_url for e in rig.events if e.kind in ("sent", "ack")]
         assert order.index(ROUTE) > max(i for i, t in enumerate(order) if t == CLUSTER)
+        await push(a=0.2, b=0.1, c=0.0, d=0.7)
+        rig.declare("d")
+        await push(a=0.2, b=0.1, d=0.7)
+        for name in ("c", "d") * SWAPS:
+            rig.declare(name)
+            await push(a=0.0, b=0.1, **{name: 0.9})
+        stats = rig.envoy.stats(r"cluster_(removed|modified)$|^cluster\.d\.upstream_rq_total$")
+        assert stats["cluster_manager.cluster_removed"] == 1 + 2 * SWAPS
+        assert stats["cluster_manager.cluster_modified"] == 0
+        assert stats["cluster.d.upstream_rq_total"] > 0
         assert set(await rig.answers()) == {200}
-        assert rig.envoy.stats(r"cluster\.d\.upstream_rq_total")["cluster.d.upstream_rq_total"] > 0
     finally:
         await server.stop()
 
