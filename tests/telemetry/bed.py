@@ -174,8 +174,9 @@ async def run(
     service_time: float = 0.02,
     limits: Mapping[str, int] | None = None,
     concurrency: int = 1,
+    version: str | None = None,
 ) -> AsyncIterator[Bed]:
-    """The bed. limits: circuit-breaker thresholds of cluster a."""
+    """The bed. limits: circuit-breaker thresholds of cluster a. version: of Envoy."""
     port = free_port()
     upstreams = {"a": free_port(), "b.svc": free_port(), "dead": free_port()}
     thresholds = {"circuit_breakers": {"thresholds": [dict(limits)]}} if limits else {}
@@ -195,7 +196,7 @@ async def run(
             argv = [sys.executable, "-m", "eigenmesh.demo.upstream", "--port", str(upstream)]
             argv += ["--slots", str(slots), "--service-time", str(service_time), "--seed", "5"]
             await stack.enter_async_context(ChildProcess(name, argv, ready_port=upstream))
-        envoy = EnvoyProcess(config, free_port(), concurrency=concurrency)
+        envoy = EnvoyProcess(config, free_port(), concurrency=concurrency, version=version)
         await stack.enter_async_context(envoy)
         connector = aiohttp.TCPConnector(limit=0)
         client = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))

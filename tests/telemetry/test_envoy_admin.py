@@ -14,6 +14,7 @@ from eigenmesh.demo.processes import free_port
 from eigenmesh.mesh import Cluster, Observation, Route, Topology
 from eigenmesh.telemetry.envoy_admin import EnvoyAdminSource
 from eigenmesh.telemetry.source import Source
+from tests.envoys import EMBEDDED, OLDER
 
 from .bed import HOST, ROUTES, TOPOLOGY, Bed, run
 
@@ -77,9 +78,17 @@ async def test_what_clients_saw_is_what_is_observed() -> None:
         assert a.quantiles[0.5] < a.mean < a.quantiles[0.99]
 
 
-async def test_breaker_made_503s_are_breaker_errors_only() -> None:
-    limits = {"max_requests": 8, "max_pending_requests": 8, "max_connections": 8}
-    async with run(slots=2, limits=limits) as bed:
+@pytest.mark.parametrize("envoy", [*OLDER, EMBEDDED])
+@pytest.mark.parametrize(
+    "limits",
+    [{"max_requests": 8}, {"max_connections": 8, "max_pending_requests": 8}],
+    ids=["requests", "pending"],
+)
+async def test_breaker_made_503s_are_breaker_errors_only(
+    limits: dict[str, int], envoy: str
+) -> None:
+    """Whichever counter this version of Envoy has for them."""
+    async with run(slots=2, limits=limits, version=envoy) as bed:
         source = source_of(bed)
         await source.observe(0.0)
         statuses = await bed.burst("/mixed", 120)
