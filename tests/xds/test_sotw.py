@@ -19,6 +19,7 @@ class Client:
         self.stream = SotwStream()
         self.stream.update(content)
         self.names: dict[str, tuple[str, ...]] = {}
+        self.nonces: dict[str, str] = {}
 
     def ask(self, type_url: str, *names: str, nonce: str = "", version: str = "") -> None:
         self.names[type_url] = names
@@ -26,6 +27,7 @@ class Client:
 
     def answer(self, type_url: str, nonce: str, error: str = "") -> tuple[object, ...]:
         names = self.names[type_url]
+        self.nonces[type_url] = nonce
         return self.stream.receive(ask_sotw(type_url, *names, nonce=nonce, error=error))
 
     def settle(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -258,6 +260,23 @@ def test_a_removed_cluster_is_sent_on_until_what_used_it_is_replaced(kind: str) 
     client.answer(CLUSTER, both.nonce)
     assert client.settle() == [(kind, ("r",)), (CLUSTER, ("b",))]
     assert client.stream.lanes[0].acked_version == routed("b", kind=kind).of(CLUSTER).version
+
+
+def test_a_client_that_names_the_clusters_of_its_routes_gives_them_up_itself() -> None:
+    """gRPC accepts routes before it has moved to their clusters; one that it still names is in
+    use, and losing it would fail requests."""
+    client = Client(routed("a"))
+    client.ask(ROUTE, "r")
+    client.ask(CLUSTER, "a")
+    client.settle()
+    client.stream.update(routed("b"))
+    assert client.settle() == [(ROUTE, ("r",))], "it has not asked for b yet"
+    client.ask(CLUSTER, "a", "b", nonce=client.nonces[CLUSTER])
+    assert client.settle() == [(CLUSTER, ("b", "a"))]
+    assert client.stream.lanes[0].acked_version != routed("b").of(CLUSTER).version
+    client.ask(CLUSTER, "b", nonce=client.nonces[CLUSTER])
+    assert client.settle() == [], "it has b, and knows that a is gone"
+    assert client.stream.lanes[0].acked_version == routed("b").of(CLUSTER).version
 
 
 @pytest.mark.parametrize("version", ["", "of an earlier server"])

@@ -191,10 +191,15 @@ class Machine(RuleBasedStateMachine):
             if routes.held.get(name) != wanted[name].version
         }
 
+    def keeps_clusters(self) -> bool:
+        """It may use clusters that are gone, or it names them for routes until it does not."""
+        named = not self.sides[CLUSTER].wildcard and self.sides[ROUTE].asked
+        return named or bool(self.outdated_routes())
+
     def must_not_lose_its_cluster(self, told: Told) -> None:
         """No cluster is withdrawn while the client may have a route to it."""
         withdrawn = self.withdrawn(told) if told.type_url == CLUSTER else set()
-        assert not (withdrawn and self.outdated_routes()), withdrawn
+        assert not (withdrawn and self.keeps_clusters()), withdrawn
 
     def withdrawn(self, told: Told) -> set[str]:
         """Clusters that the client has and that the response takes away."""
@@ -263,7 +268,7 @@ class DeltaMachine(Machine):
                 continue
             there = resources.get(name)
             if there is None:
-                assert name not in side.held or (type_url == CLUSTER and self.outdated_routes())
+                assert name not in side.held or (type_url == CLUSTER and self.keeps_clusters())
             elif there.version in BAD_VERSIONS:
                 assert side.held.get(name) != there.version
                 assert name in lane.refused
@@ -339,7 +344,7 @@ class SotwMachine(Machine):
             if not bad:
                 kept = {n: v for n, v in side.held.items() if n in scope}
                 assert kept == {n: r.version for n, r in scope.items()}
-                assert side.held == kept or self.outdated_routes()
+                assert side.held == kept or self.keeps_clusters()
             return
         for name, there in scope.items():
             if name not in bad and not self.is_held_back(type_url, name):

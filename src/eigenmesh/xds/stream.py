@@ -371,7 +371,10 @@ class Stream:
         """Those of the `names`, which are gone from the snapshot, that the client has and that
         something else that it has may still refer to."""
         had = {name for name in names if lane.has(name)}
-        if had and not all(map(self._settled, _REFERRERS.get(lane.type_url, ()))):
+        # gRPC names the clusters of its routes. It accepts new routes before it has moved to their
+        # clusters, and stops naming the old ones when it has.
+        named = lane.type_url == CLUSTER and not lane.subscription.wildcard and ROUTE in self._lanes
+        if had and (named or not all(map(self._settled, _REFERRERS.get(lane.type_url, ())))):
             self._withheld = True
             return had
         return set()
