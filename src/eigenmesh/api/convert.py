@@ -75,6 +75,7 @@ def node_message(status: NodeStatus) -> pb.Node:
     return pb.Node(
         id=status.node_id,
         cluster=status.node_cluster,
+        group=status.group,
         connected_for=_duration(status.age),
         subscriptions=[
             pb.Subscription(

@@ -76,12 +76,16 @@ def check(
     Example: `eigenmesh check eigenmesh.yaml`
     """
     settings = _load(file)
-    plan = settings.operator.original_plan()
+    plan = settings.groups.original_plan()
     typer.echo(f"{file}: valid")
     for route in settings.topology.routes:
         split = ", ".join(f"{c} {w:.0%}" for c, w in plan.weights[route.name].items())
         typer.echo(f"  steers route {route.name}: {split}")
-    for line in settings.operator.left_alone:
+    for group, match in settings.groups.grouping.groups:
+        typer.echo(f"  serves group {group}: {match}")
+    if settings.groups.grouping.strangers is None:
+        typer.echo("  refuses every node that fits no group")
+    for line in settings.groups.left_alone:
         typer.echo(f"  leaves alone: {line}")
     for line in settings.warnings:
         typer.echo(f"  warning: {line}")

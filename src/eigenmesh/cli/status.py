@@ -61,13 +61,15 @@ def show_nodes(mesh: pb.Mesh, console: Console | None = None) -> None:
 
 def _nodes(mesh: pb.Mesh) -> Table:
     table = Table(title="Envoys", title_justify="left")
-    for name in ("node", "cluster", "type", "subscribed", "sent", "ACKed", "state", "answered"):
+    columns = ("node", "cluster", "group", "type", "subscribed", "sent", "ACKed", "state")
+    for name in (*columns, "answered"):
         table.add_column(name)
     for node in mesh.nodes:
         for s in node.subscriptions:
             table.add_row(
                 node.id,
                 node.cluster,
+                node.group,
                 s.type_url.rpartition(".")[2],
                 _shorten(s.names),
                 s.sent_version,

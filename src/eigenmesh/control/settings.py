@@ -6,7 +6,7 @@ Every complaint is one line with the file, the field, the value and the remedy.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from eigenmesh.control import groups
 from eigenmesh.control.documents import load_yaml
 from eigenmesh.control.duration import Seconds
+from eigenmesh.control.groups import Groups, GroupSettings
+from eigenmesh.control.strict import Strict
 from eigenmesh.mesh import Bounds, Cluster, GuardPolicy, MeshError, ObjectivePolicy, Topology
 from eigenmesh.mesh import Scenario as MeshScenario
 from eigenmesh.xds.operator import OperatorConfig, OperatorError, parse_operator
 from eigenmesh.xds.options import ServerOptions
+from eigenmesh.xds.protos import KNOWN_HERE
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -56,10 +60,6 @@ def is_loopback(address: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Listen(Strict):
@@ -230,6 +230,9 @@ class Model(Strict):
     objective: Objective = Objective()
     guard: Guard = Guard()
     clusters: dict[str, ClusterSettings] = {}
+    groups: list[GroupSettings] = []
+    unknown_nodes: Literal["default", "refuse"] = "default"
+    """What becomes of an Envoy that fits no group: served `envoy`, or refused."""
     node: Node = Node()
     envoy: dict[str, Any]
     envoy_descriptors: Path | None = None
@@ -242,6 +245,8 @@ class Settings:
 
     model: Model
     operator: OperatorConfig
+    """Of the default group."""
+    groups: Groups
     topology: Topology
     objective: ObjectivePolicy
     guard: GuardPolicy
@@ -297,8 +302,15 @@ def parse_document(document: object, file: str = "<settings>") -> Settings:
 
 
 def _resolve(model: Model, file: str) -> Settings:
-    operator = _operator(model)
-    bare = operator.topology()
+    parse = _parser(model)
+    operator = parse(model.envoy, model.steer, "envoy", "")
+    grouped = groups.resolve(
+        model.groups,
+        default=operator,
+        refuse_unknown=model.unknown_nodes == "refuse",
+        parse=parse,
+    )
+    bare = grouped.topology()
     lines = list(_names(model, bare))
     if lines:
         raise SettingsError([f"{file}: {line}" for line in lines])
@@ -319,16 +331,24 @@ def _resolve(model: Model, file: str) -> Settings:
     lines = list(_bounds(topology, guard))
     if lines:
         raise SettingsError([f"{file}: {line}" for line in lines])
-    return Settings(model, operator, topology, objective, guard, file)
+    return Settings(model, operator, grouped, topology, objective, guard, file)
 
 
-def _operator(model: Model) -> OperatorConfig:
-    if model.envoy_descriptors is None:
-        return parse_operator(model.envoy, steer=model.steer)
-    from eigenmesh.xds.definitions import read_definitions  # only when asked for
+def _parser(model: Model) -> groups.Parse:
+    definitions = KNOWN_HERE
+    if model.envoy_descriptors is not None:
+        from eigenmesh.xds.definitions import read_definitions  # only when asked for
 
-    definitions = read_definitions(model.envoy_descriptors)
-    return parse_operator(model.envoy, steer=model.steer, definitions=definitions)
+        definitions = read_definitions(model.envoy_descriptors)
+
+    def parse(
+        document: Mapping[str, Any], steer: Sequence[str] | None, source: str, prefix: str
+    ) -> OperatorConfig:
+        return parse_operator(
+            document, steer=steer, source=source, prefix=prefix, definitions=definitions
+        )
+
+    return parse
 
 
 def _guard_policy(guard: Guard) -> GuardPolicy:

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import structlog
 
+from eigenmesh.control.groups import part_of
 from eigenmesh.control.heartbeat import Heartbeat
 from eigenmesh.control.journal import Journal
 from eigenmesh.control.loop import ControlLoop, LoopSettings, Mode
@@ -20,6 +21,7 @@ from eigenmesh.telemetry.envoy_admin import EnvoyAdminSource
 from eigenmesh.telemetry.estimator import Estimator
 from eigenmesh.telemetry.prometheus import PrometheusSource
 from eigenmesh.telemetry.source import Source
+from eigenmesh.xds.operator import OperatorConfig
 from eigenmesh.xds.resource import ROUTE, RUNTIME
 from eigenmesh.xds.server import XdsEvent, XdsServer
 from eigenmesh.xds.snapshot import Snapshot
@@ -29,6 +31,22 @@ log = structlog.get_logger(__name__)
 
 CONFIRM_WITHIN = 60.0
 """Seconds for which the Envoys' answers to a plan are waited for."""
+
+
+class _Content:
+    """One configuration of the operator's, and what of it is served to these groups now."""
+
+    def __init__(
+        self, operator: OperatorConfig, translator: Translator, groups: tuple[str, ...]
+    ) -> None:
+        self._operator = operator
+        self._translator = translator
+        self.groups = groups
+        self.snapshot = Snapshot()
+
+    def translate(self, plan: Plan) -> None:
+        before = self.snapshot if self.snapshot.type_urls else None
+        self.snapshot = self._translator.snapshot(part_of(plan, self._operator), before)
 
 
 class Sidecar:
@@ -41,14 +59,21 @@ class Sidecar:
         self.journal = Journal(model.journal)
         self._mesh_hash = mesh_hash(settings.topology)
         resumed = self.journal.resume(self._mesh_hash)
-        plan = resumed.plan or settings.operator.original_plan()
+        plan = resumed.plan or settings.groups.original_plan()
         if resumed.plan is not None:
             log.info("resuming the plan in force", decisions=resumed.last_number)
-        self._translator = Translator(settings.operator, runtime_layer=model.runtime_layer)
+        self._contents = [
+            _Content(operator, Translator(operator, runtime_layer=model.runtime_layer), groups)
+            for operator, groups in settings.groups.distinct
+        ]
         self.xds = XdsServer(
-            model.xds.listen, options=model.xds.options(), on_event=self._on_xds_event
+            model.xds.listen,
+            grouping=settings.groups.grouping,
+            options=model.xds.options(),
+            on_event=self._on_xds_event,
         )
-        self._snapshot = self._translator.snapshot(plan)
+        for content in self._contents:
+            content.translate(plan)
         estimator = Estimator.from_dict(resumed.estimator) if resumed.estimator else Estimator()
         self._source = make_source(settings)
         self._worker = Worker()
@@ -85,7 +110,7 @@ class Sidecar:
 
         Raises RuntimeError when the xDS address is taken.
         """
-        self.xds.publish(self._snapshot)
+        self._publish()
         port = await self.xds.start()
         log.info("serving xDS", port=port, mode=self.loop.mode)
         self._tasks = [
@@ -117,7 +142,7 @@ class Sidecar:
         """Why xDS cannot serve yet; None when it can."""
         if not self._tasks:
             return "the xDS server has not started"
-        return None if self.xds.served() is not None else "nothing has been published yet"
+        return None if self.xds.serving else "nothing has been published yet"
 
     async def _warm_up(self) -> None:
         try:
@@ -127,20 +152,28 @@ class Sidecar:
             log.error("the solver worker did not start", error=str(error))
 
     def _push(self, plan: Plan) -> None:
-        self._snapshot = self._translator.snapshot(plan, self._snapshot)
+        for content in self._contents:
+            content.translate(plan)
         merged = self.xds.merged
-        self.xds.publish(self._snapshot)
+        self._publish()
         self.metrics.xds_merged.inc(self.xds.merged - merged)
         if self._confirming is not None:
             self._confirming.cancel()
-        self._confirming = asyncio.create_task(self._confirm(plan, self._snapshot))
+        self._confirming = asyncio.create_task(self._confirm(plan))
 
-    async def _confirm(self, plan: Plan, snapshot: Snapshot) -> None:
-        """Tells the loop when every Envoy has taken the plan."""
-        for type_url in (ROUTE, RUNTIME):
-            version = snapshot.of(type_url).version
-            if not await self.xds.wait_acked(type_url, version, CONFIRM_WITHIN):
-                return
+    def _publish(self) -> None:
+        for content in self._contents:
+            for group in content.groups:
+                self.xds.publish(content.snapshot, group)
+
+    async def _confirm(self, plan: Plan) -> None:
+        """Tells the loop when every Envoy has taken the plan. Cancelled by the next push."""
+        for content in self._contents:
+            for group in set(content.groups) & self.xds.groups:
+                for type_url in (ROUTE, RUNTIME):
+                    version = content.snapshot.of(type_url).version
+                    if not await self.xds.wait_acked(type_url, version, CONFIRM_WITHIN, group):
+                        return
         self.loop.confirmed = plan
 
     def _on_xds_event(self, event: XdsEvent) -> None:
@@ -178,7 +211,8 @@ class Sidecar:
 def make_source(settings: Settings) -> Source:
     """The telemetry source that the settings ask for."""
     telemetry = settings.model.telemetry
-    routes = settings.operator.route_stats()
+    routes = settings.groups.route_stats()
+    stat_names = settings.groups.stat_names()
     if telemetry.prometheus is not None:
         return PrometheusSource(
             telemetry.prometheus.url,
@@ -188,7 +222,7 @@ def make_source(settings: Settings) -> Source:
             timeout=telemetry.prometheus.timeout,
             selector=telemetry.prometheus.selector,
             max_age=settings.guard.max_age,
-            stat_names=settings.operator.stat_names(),
+            stat_names=stat_names,
         )
     assert telemetry.envoy is not None
     return EnvoyAdminSource(
@@ -197,7 +231,7 @@ def make_source(settings: Settings) -> Source:
         routes,
         timeout=telemetry.envoy.timeout,
         max_age=settings.guard.max_age,
-        stat_names=settings.operator.stat_names(),
+        stat_names=stat_names,
     )
 
 

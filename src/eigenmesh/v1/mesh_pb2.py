@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65igenmesh/v1/mesh.proto\x12\x0c\x65igenmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetMeshRequest\"\x17\n\x15WatchDecisionsRequest\"2\n\x0eSetModeRequest\x12 \n\x04mode\x18\x01 \x01(\x0e\x32\x12.eigenmesh.v1.Mode\"\xb5\x01\n\x04Mesh\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04mode\x18\x02 \x01(\x0e\x32\x12.eigenmesh.v1.Mode\x12)\n\rplan_in_force\x18\x03 \x01(\x0b\x32\x12.eigenmesh.v1.Plan\x12/\n\x0flatest_decision\x18\x04 \x01(\x0b\x32\x16.eigenmesh.v1.Decision\x12!\n\x05nodes\x18\x05 \x03(\x0b\x32\x12.eigenmesh.v1.Node\"\x88\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x31\n\rsubscriptions\x18\x03 \x03(\x0b\x32\x1a.eigenmesh.v1.Subscription\x12\x30\n\rconnected_for\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xaf\x01\n\x0cSubscription\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x14\n\x0csent_version\x18\x02 \x01(\t\x12\x15\n\racked_version\x18\x03 \x01(\t\x12\x0c\n\x04nack\x18\x04 \x01(\t\x12\r\n\x05names\x18\x05 \x03(\t\x12\x12\n\nnack_count\x18\x06 \x01(\r\x12/\n\x0c\x61nswered_ago\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"a\n\x04Plan\x12*\n\x06routes\x18\x01 \x03(\x0b\x32\x1a.eigenmesh.v1.RouteWeights\x12-\n\x08\x63lusters\x18\x02 \x03(\x0b\x32\x1b.eigenmesh.v1.ClusterLimits\"\x87\x01\n\x0cRouteWeights\x12\r\n\x05route\x18\x01 \x01(\t\x12\x38\n\x07weights\x18\x02 \x03(\x0b\x32\'.eigenmesh.v1.RouteWeights.WeightsEntry\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x82\x01\n\rClusterLimits\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x14\n\x0cmax_requests\x18\x02 \x01(\r\x12\x17\n\x0fmax_connections\x18\x03 \x01(\r\x12\x1c\n\x14max_pending_requests\x18\x04 \x01(\r\x12\x13\n\x0bmax_retries\x18\x05 \x01(\r\"\x80\x06\n\x08\x44\x65\x63ision\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1d.eigenmesh.v1.Decision.Action\x12\x0b\n\x03why\x18\x04 \x01(\t\x12 \n\x04plan\x18\x05 \x01(\x0b\x32\x12.eigenmesh.v1.Plan\x12$\n\x08proposed\x18\x06 \x01(\x0b\x32\x12.eigenmesh.v1.Plan\x12,\n\x08\x63lusters\x18\x07 \x03(\x0b\x32\x1a.eigenmesh.v1.ClusterState\x12*\n\x07\x64\x65mands\x18\x08 \x03(\x0b\x32\x19.eigenmesh.v1.RouteDemand\x12+\n\ncandidates\x18\t \x03(\x0b\x32\x17.eigenmesh.v1.Candidate\x12\x1f\n\x04\x63uts\x18\n \x03(\x0b\x32\x11.eigenmesh.v1.Cut\x12\x16\n\tpredicted\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12 \n\x13incumbent_predicted\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12\'\n\x04took\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x07missing\x18\x0e \x03(\x0b\x32#.eigenmesh.v1.Decision.MissingEntry\x12\x1e\n\x11predicted_latency\x18\x0f \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07queries\x18\x10 \x03(\t\x1a.\n\x0cMissingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"X\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x41\x43TION_PUSH\x10\x01\x12\x0f\n\x0b\x41\x43TION_HOLD\x10\x02\x12\x14\n\x10\x41\x43TION_RECOMMEND\x10\x03\x42\x0c\n\n_predictedB\x16\n\x14_incumbent_predictedB\x14\n\x12_predicted_latency\"9\n\x0bRouteDemand\x12\r\n\x05route\x18\x01 \x01(\t\x12\x1b\n\x13requests_per_second\x18\x02 \x01(\x01\"\xa9\x02\n\x0c\x43lusterState\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0c\n\x04load\x18\x02 \x01(\x01\x12\x12\n\nthroughput\x18\x03 \x01(\x01\x12\x19\n\x0cmean_seconds\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bp50_seconds\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bp99_seconds\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\tin_flight\x18\x07 \x01(\x01\x12\x17\n\x0fupstream_errors\x18\x08 \x01(\x01\x12\x16\n\x0e\x62reaker_errors\x18\t \x01(\x01\x12\"\n\x05\x63urve\x18\n \x01(\x0b\x32\x13.eigenmesh.v1.CurveB\x0f\n\r_mean_secondsB\x0e\n\x0c_p50_secondsB\x0e\n\x0c_p99_seconds\"\x9c\x01\n\x05\x43urve\x12\x12\n\nt0_seconds\x18\x01 \x01(\x01\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x01\x12\x13\n\x0bvariability\x18\x03 \x01(\x01\x12\x10\n\x08t0_error\x18\x04 \x01(\x01\x12\x16\n\x0e\x63\x61pacity_error\x18\x05 \x01(\x01\x12.\n\nchanged_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd6\x01\n\tCandidate\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0e\n\x06solver\x18\x02 \x01(\t\x12\x11\n\tobjective\x18\x03 \x01(\x01\x12\'\n\x04took\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0b\n\x03won\x18\x05 \x01(\x08\x12\x33\n\x06\x64\x65tail\x18\x06 \x03(\x0b\x32#.eigenmesh.v1.Candidate.DetailEntry\x1a-\n\x0b\x44\x65tailEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x03\x43ut\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x10\n\x08proposed\x18\x03 \x01(\x01\x12\x0f\n\x07\x61llowed\x18\x04 \x01(\x01*=\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x10\n\x0cMODE_OBSERVE\x10\x01\x12\r\n\tMODE_AUTO\x10\x02\x32\xd8\x01\n\x0bMeshService\x12;\n\x07GetMesh\x12\x1c.eigenmesh.v1.GetMeshRequest\x1a\x12.eigenmesh.v1.Mesh\x12O\n\x0eWatchDecisions\x12#.eigenmesh.v1.WatchDecisionsRequest\x1a\x16.eigenmesh.v1.Decision0\x01\x12;\n\x07SetMode\x12\x1c.eigenmesh.v1.SetModeRequest\x1a\x12.eigenmesh.v1.Meshb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65igenmesh/v1/mesh.proto\x12\x0c\x65igenmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetMeshRequest\"\x17\n\x15WatchDecisionsRequest\"2\n\x0eSetModeRequest\x12 \n\x04mode\x18\x01 \x01(\x0e\x32\x12.eigenmesh.v1.Mode\"\xb5\x01\n\x04Mesh\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04mode\x18\x02 \x01(\x0e\x32\x12.eigenmesh.v1.Mode\x12)\n\rplan_in_force\x18\x03 \x01(\x0b\x32\x12.eigenmesh.v1.Plan\x12/\n\x0flatest_decision\x18\x04 \x01(\x0b\x32\x16.eigenmesh.v1.Decision\x12!\n\x05nodes\x18\x05 \x03(\x0b\x32\x12.eigenmesh.v1.Node\"\x97\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x31\n\rsubscriptions\x18\x03 \x03(\x0b\x32\x1a.eigenmesh.v1.Subscription\x12\x30\n\rconnected_for\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05group\x18\x05 \x01(\t\"\xaf\x01\n\x0cSubscription\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x14\n\x0csent_version\x18\x02 \x01(\t\x12\x15\n\racked_version\x18\x03 \x01(\t\x12\x0c\n\x04nack\x18\x04 \x01(\t\x12\r\n\x05names\x18\x05 \x03(\t\x12\x12\n\nnack_count\x18\x06 \x01(\r\x12/\n\x0c\x61nswered_ago\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"a\n\x04Plan\x12*\n\x06routes\x18\x01 \x03(\x0b\x32\x1a.eigenmesh.v1.RouteWeights\x12-\n\x08\x63lusters\x18\x02 \x03(\x0b\x32\x1b.eigenmesh.v1.ClusterLimits\"\x87\x01\n\x0cRouteWeights\x12\r\n\x05route\x18\x01 \x01(\t\x12\x38\n\x07weights\x18\x02 \x03(\x0b\x32\'.eigenmesh.v1.RouteWeights.WeightsEntry\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x82\x01\n\rClusterLimits\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x14\n\x0cmax_requests\x18\x02 \x01(\r\x12\x17\n\x0fmax_connections\x18\x03 \x01(\r\x12\x1c\n\x14max_pending_requests\x18\x04 \x01(\r\x12\x13\n\x0bmax_retries\x18\x05 \x01(\r\"\x80\x06\n\x08\x44\x65\x63ision\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1d.eigenmesh.v1.Decision.Action\x12\x0b\n\x03why\x18\x04 \x01(\t\x12 \n\x04plan\x18\x05 \x01(\x0b\x32\x12.eigenmesh.v1.Plan\x12$\n\x08proposed\x18\x06 \x01(\x0b\x32\x12.eigenmesh.v1.Plan\x12,\n\x08\x63lusters\x18\x07 \x03(\x0b\x32\x1a.eigenmesh.v1.ClusterState\x12*\n\x07\x64\x65mands\x18\x08 \x03(\x0b\x32\x19.eigenmesh.v1.RouteDemand\x12+\n\ncandidates\x18\t \x03(\x0b\x32\x17.eigenmesh.v1.Candidate\x12\x1f\n\x04\x63uts\x18\n \x03(\x0b\x32\x11.eigenmesh.v1.Cut\x12\x16\n\tpredicted\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12 \n\x13incumbent_predicted\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12\'\n\x04took\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x07missing\x18\x0e \x03(\x0b\x32#.eigenmesh.v1.Decision.MissingEntry\x12\x1e\n\x11predicted_latency\x18\x0f \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07queries\x18\x10 \x03(\t\x1a.\n\x0cMissingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"X\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x41\x43TION_PUSH\x10\x01\x12\x0f\n\x0b\x41\x43TION_HOLD\x10\x02\x12\x14\n\x10\x41\x43TION_RECOMMEND\x10\x03\x42\x0c\n\n_predictedB\x16\n\x14_incumbent_predictedB\x14\n\x12_predicted_latency\"9\n\x0bRouteDemand\x12\r\n\x05route\x18\x01 \x01(\t\x12\x1b\n\x13requests_per_second\x18\x02 \x01(\x01\"\xa9\x02\n\x0c\x43lusterState\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0c\n\x04load\x18\x02 \x01(\x01\x12\x12\n\nthroughput\x18\x03 \x01(\x01\x12\x19\n\x0cmean_seconds\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bp50_seconds\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bp99_seconds\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\tin_flight\x18\x07 \x01(\x01\x12\x17\n\x0fupstream_errors\x18\x08 \x01(\x01\x12\x16\n\x0e\x62reaker_errors\x18\t \x01(\x01\x12\"\n\x05\x63urve\x18\n \x01(\x0b\x32\x13.eigenmesh.v1.CurveB\x0f\n\r_mean_secondsB\x0e\n\x0c_p50_secondsB\x0e\n\x0c_p99_seconds\"\x9c\x01\n\x05\x43urve\x12\x12\n\nt0_seconds\x18\x01 \x01(\x01\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x01\x12\x13\n\x0bvariability\x18\x03 \x01(\x01\x12\x10\n\x08t0_error\x18\x04 \x01(\x01\x12\x16\n\x0e\x63\x61pacity_error\x18\x05 \x01(\x01\x12.\n\nchanged_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd6\x01\n\tCandidate\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0e\n\x06solver\x18\x02 \x01(\t\x12\x11\n\tobjective\x18\x03 \x01(\x01\x12\'\n\x04took\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0b\n\x03won\x18\x05 \x01(\x08\x12\x33\n\x06\x64\x65tail\x18\x06 \x03(\x0b\x32#.eigenmesh.v1.Candidate.DetailEntry\x1a-\n\x0b\x44\x65tailEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x03\x43ut\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x10\n\x08proposed\x18\x03 \x01(\x01\x12\x0f\n\x07\x61llowed\x18\x04 \x01(\x01*=\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x10\n\x0cMODE_OBSERVE\x10\x01\x12\r\n\tMODE_AUTO\x10\x02\x32\xd8\x01\n\x0bMeshService\x12;\n\x07GetMesh\x12\x1c.eigenmesh.v1.GetMeshRequest\x1a\x12.eigenmesh.v1.Mesh\x12O\n\x0eWatchDecisions\x12#.eigenmesh.v1.WatchDecisionsRequest\x1a\x16.eigenmesh.v1.Decision0\x01\x12;\n\x07SetMode\x12\x1c.eigenmesh.v1.SetModeRequest\x1a\x12.eigenmesh.v1.Meshb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,8 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECISION_MISSINGENTRY']._serialized_options = b'8\001'
   _globals['_CANDIDATE_DETAILENTRY']._loaded_options = None
   _globals['_CANDIDATE_DETAILENTRY']._serialized_options = b'8\001'
-  _globals['_MODE']._serialized_start=2651
-  _globals['_MODE']._serialized_end=2712
+  _globals['_MODE']._serialized_start=2666
+  _globals['_MODE']._serialized_end=2727
   _globals['_GETMESHREQUEST']._serialized_start=106
   _globals['_GETMESHREQUEST']._serialized_end=122
   _globals['_WATCHDECISIONSREQUEST']._serialized_start=124
@@ -50,35 +50,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESH']._serialized_start=202
   _globals['_MESH']._serialized_end=383
   _globals['_NODE']._serialized_start=386
-  _globals['_NODE']._serialized_end=522
-  _globals['_SUBSCRIPTION']._serialized_start=525
-  _globals['_SUBSCRIPTION']._serialized_end=700
-  _globals['_PLAN']._serialized_start=702
-  _globals['_PLAN']._serialized_end=799
-  _globals['_ROUTEWEIGHTS']._serialized_start=802
-  _globals['_ROUTEWEIGHTS']._serialized_end=937
-  _globals['_ROUTEWEIGHTS_WEIGHTSENTRY']._serialized_start=891
-  _globals['_ROUTEWEIGHTS_WEIGHTSENTRY']._serialized_end=937
-  _globals['_CLUSTERLIMITS']._serialized_start=940
-  _globals['_CLUSTERLIMITS']._serialized_end=1070
-  _globals['_DECISION']._serialized_start=1073
-  _globals['_DECISION']._serialized_end=1841
-  _globals['_DECISION_MISSINGENTRY']._serialized_start=1645
-  _globals['_DECISION_MISSINGENTRY']._serialized_end=1691
-  _globals['_DECISION_ACTION']._serialized_start=1693
-  _globals['_DECISION_ACTION']._serialized_end=1781
-  _globals['_ROUTEDEMAND']._serialized_start=1843
-  _globals['_ROUTEDEMAND']._serialized_end=1900
-  _globals['_CLUSTERSTATE']._serialized_start=1903
-  _globals['_CLUSTERSTATE']._serialized_end=2200
-  _globals['_CURVE']._serialized_start=2203
-  _globals['_CURVE']._serialized_end=2359
-  _globals['_CANDIDATE']._serialized_start=2362
-  _globals['_CANDIDATE']._serialized_end=2576
-  _globals['_CANDIDATE_DETAILENTRY']._serialized_start=2531
-  _globals['_CANDIDATE_DETAILENTRY']._serialized_end=2576
-  _globals['_CUT']._serialized_start=2578
-  _globals['_CUT']._serialized_end=2649
-  _globals['_MESHSERVICE']._serialized_start=2715
-  _globals['_MESHSERVICE']._serialized_end=2931
+  _globals['_NODE']._serialized_end=537
+  _globals['_SUBSCRIPTION']._serialized_start=540
+  _globals['_SUBSCRIPTION']._serialized_end=715
+  _globals['_PLAN']._serialized_start=717
+  _globals['_PLAN']._serialized_end=814
+  _globals['_ROUTEWEIGHTS']._serialized_start=817
+  _globals['_ROUTEWEIGHTS']._serialized_end=952
+  _globals['_ROUTEWEIGHTS_WEIGHTSENTRY']._serialized_start=906
+  _globals['_ROUTEWEIGHTS_WEIGHTSENTRY']._serialized_end=952
+  _globals['_CLUSTERLIMITS']._serialized_start=955
+  _globals['_CLUSTERLIMITS']._serialized_end=1085
+  _globals['_DECISION']._serialized_start=1088
+  _globals['_DECISION']._serialized_end=1856
+  _globals['_DECISION_MISSINGENTRY']._serialized_start=1660
+  _globals['_DECISION_MISSINGENTRY']._serialized_end=1706
+  _globals['_DECISION_ACTION']._serialized_start=1708
+  _globals['_DECISION_ACTION']._serialized_end=1796
+  _globals['_ROUTEDEMAND']._serialized_start=1858
+  _globals['_ROUTEDEMAND']._serialized_end=1915
+  _globals['_CLUSTERSTATE']._serialized_start=1918
+  _globals['_CLUSTERSTATE']._serialized_end=2215
+  _globals['_CURVE']._serialized_start=2218
+  _globals['_CURVE']._serialized_end=2374
+  _globals['_CANDIDATE']._serialized_start=2377
+  _globals['_CANDIDATE']._serialized_end=2591
+  _globals['_CANDIDATE_DETAILENTRY']._serialized_start=2546
+  _globals['_CANDIDATE_DETAILENTRY']._serialized_end=2591
+  _globals['_CUT']._serialized_start=2593
+  _globals['_CUT']._serialized_end=2664
+  _globals['_MESHSERVICE']._serialized_start=2730
+  _globals['_MESHSERVICE']._serialized_end=2946
 # @@protoc_insertion_point(module_scope)

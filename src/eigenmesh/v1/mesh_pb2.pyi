@@ -49,16 +49,18 @@ class Mesh(_message.Message):
     def __init__(self, name: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., plan_in_force: _Optional[_Union[Plan, _Mapping]] = ..., latest_decision: _Optional[_Union[Decision, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "cluster", "subscriptions", "connected_for")
+    __slots__ = ("id", "cluster", "subscriptions", "connected_for", "group")
     ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FOR_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     id: str
     cluster: str
     subscriptions: _containers.RepeatedCompositeFieldContainer[Subscription]
     connected_for: _duration_pb2.Duration
-    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ..., subscriptions: _Optional[_Iterable[_Union[Subscription, _Mapping]]] = ..., connected_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    group: str
+    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ..., subscriptions: _Optional[_Iterable[_Union[Subscription, _Mapping]]] = ..., connected_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., group: _Optional[str] = ...) -> None: ...
 
 class Subscription(_message.Message):
     __slots__ = ("type_url", "sent_version", "acked_version", "nack", "names", "nack_count", "answered_ago")

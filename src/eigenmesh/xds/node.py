@@ -51,6 +51,12 @@ class NodeMatch:
     sub_zone: str = "*"
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
+    def __str__(self) -> str:
+        names = ("id", "cluster", "region", "zone", "sub_zone")
+        said = [f"{n} {getattr(self, n)}" for n in names if getattr(self, n) != "*"]
+        said += [f"metadata {key} {pattern}" for key, pattern in self.metadata.items()]
+        return ", ".join(said) or "every node"
+
     def fits(self, node: Node) -> bool:
         named = ("id", "cluster", "region", "zone", "sub_zone")
         return all(fnmatchcase(getattr(node, n), getattr(self, n)) for n in named) and all(
@@ -76,7 +82,7 @@ class Grouping:
         names = ", ".join(name for name, _ in self.groups) or "none"
         return (
             f"node {node.id!r} of cluster {node.cluster!r} fits no group ({names}): "
-            "add it to one in the settings (`groups`), or serve strangers (`strangers: default`)"
+            "add it to one in the settings (`groups`), or set `unknown_nodes: default`"
         )
 
 

@@ -1,7 +1,8 @@
 """The operator's own Envoy v3 configuration, understood.
 
     static_resources: {listeners: ..., clusters: ..., secrets: ...}     as in an envoy.yaml
-    listeners, routes, clusters, endpoints, secrets                     or given directly
+    listeners, routes, clusters, endpoints, secrets,
+    extension_configs                                                   or given directly
 
 All of it is served over xDS. What Envoy keeps in its bootstrap (admin, node, ...) is accepted
 and listed as left alone, so that a whole envoy.yaml can be pasted.
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster as ClusterMessage
 from envoy.config.core.v3.base_pb2 import RoutingPriority
+from envoy.config.core.v3.extension_pb2 import TypedExtensionConfig
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
@@ -37,6 +39,7 @@ _SECTIONS = {
     "clusters": ClusterMessage.DESCRIPTOR.full_name,
     "endpoints": ClusterLoadAssignment.DESCRIPTOR.full_name,
     "secrets": Secret.DESCRIPTOR.full_name,
+    "extension_configs": TypedExtensionConfig.DESCRIPTOR.full_name,
 }
 _STATIC = ("listeners", "clusters", "secrets")
 _WHY_LEFT = {
@@ -71,7 +74,7 @@ class RouteTable:
 class OperatorConfig:
     """What the operator gave, ready to be served.
 
-    fixed: listeners, clusters, endpoints and secrets, which no plan changes.
+    fixed: what no plan changes: listeners, clusters, endpoints, secrets, extension configurations.
     tables: the route configurations by name. steered: the routes whose weights are decided here.
     left_alone: a line for each thing that Eigenmesh does not touch, and why.
     """
@@ -132,13 +135,14 @@ def parse_operator(
     *,
     steer: Sequence[str] | None = None,
     source: str = "envoy",
+    prefix: str = "",
     definitions: DescriptorPool = KNOWN_HERE,
 ) -> OperatorConfig:
     """Understands a document as described above.
 
     steer: names of the routes to steer; None: every route with two or more weighted clusters.
-    source: what the paths in errors begin with. definitions: of Envoy's messages (see
-    `read_definitions`). Raises OperatorError.
+    source: what the paths in errors begin with. prefix: what the names of the routes begin with.
+    definitions: of Envoy's messages (see `read_definitions`). Raises OperatorError.
     """
     left: list[str] = []
     parsed: dict[str, list[tuple[str, Any]]] = {section: [] for section in _SECTIONS}
@@ -151,25 +155,26 @@ def parse_operator(
     for index, (_, listener) in enumerate(parsed["listeners"]):
         # Envoy takes a nameless static listener; over LDS a name is its identity.
         listener.name = listener.name or f"listener-{index}"
-    for section in ("listeners", "routes", "clusters", "secrets"):
-        _check_names(parsed[section], "name")
-    _check_names(parsed["endpoints"], "cluster_name")
+    for section, items in parsed.items():
+        _check_names(items, "cluster_name" if section == "endpoints" else "name")
 
     config = rewrite.Rewrite(
         clusters={c.name for _, c in parsed["clusters"]},
         secrets={s.name for _, s in parsed["secrets"]},
         endpoints={e.cluster_name for _, e in parsed["endpoints"]},
+        extensions={e.name for _, e in parsed["extension_configs"]},
         routes=parsed["routes"],
     )
     listeners = config.listeners(parsed["listeners"])
     clusters = config.cluster_resources(parsed["clusters"])
-    steered, not_steered = steering.find(config.routes, steer)
+    steered, not_steered = steering.find(config.routes, steer, prefix)
     tables = {
         table.name: RouteTable(table, config.check_routes(path, table))
         for path, table in config.routes
     }
     fixed = (*clusters, *config.plain(parsed["endpoints"], "cluster_name"))
     fixed += (*config.plain(parsed["secrets"], "name"), *listeners)
+    fixed += tuple(config.extensions(parsed["extension_configs"]))
     return OperatorConfig(
         fixed=fixed,
         tables=tables,

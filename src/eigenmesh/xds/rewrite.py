@@ -2,8 +2,8 @@
 
 - An inline `route_config` becomes a RouteConfiguration of its own, fetched by RDS: a change of
   weights then never touches its listener, whose change would drain connections.
-- `rds`, EDS clusters and secrets whose content the operator gave are fetched over ADS; those with
-  a source of their own keep it.
+- `rds`, EDS clusters, secrets and `config_discovery` whose content the operator gave are fetched
+  over ADS; those with a source of their own keep it.
 - Every Any is put into canonical form, since its bytes are hashed.
 """
 
@@ -50,11 +50,13 @@ class Rewrite:
         clusters: set[str],
         secrets: set[str],
         endpoints: set[str],
+        extensions: set[str],
         routes: Iterable[tuple[str, RouteConfiguration]],
     ) -> None:
         self._clusters = clusters
         self._secrets = secrets
         self._endpoints = endpoints
+        self._extensions = extensions
         self.routes: list[tuple[str, RouteConfiguration]] = list(routes)
         self.left: list[str] = []
 
@@ -67,17 +69,48 @@ class Rewrite:
             needs: set[Key] = set()
 
             def visit(message: Any, at: str, needs: set[Key] = needs) -> None:
-                kind = message.DESCRIPTOR.full_name
-                if kind == _MANAGER:
+                if message.DESCRIPTOR.full_name == _MANAGER:
                     self._manager(message, at, names)
-                elif kind in _USED and (cluster := getattr(message, _USED[kind])):
-                    needs.add((CLUSTER, cluster))
-                self._secret(message)
+                self._refer(message, at, needs)
 
             walk(listener, path, visit)
-            known = frozenset(k for k in needs if k[1] in self._clusters)
-            made.append(Resource.of(listener, listener.name, needs=known))
+            made.append(Resource.of(listener, listener.name, needs=frozenset(needs)))
         return made
+
+    def extensions(self, located: list[Located]) -> list[Resource]:
+        """What filters fetch by `config_discovery`."""
+        made = []
+        for path, extension in located:
+            needs: set[Key] = set()
+
+            def visit(message: Any, at: str, needs: set[Key] = needs) -> None:
+                self._refer(message, at, needs)
+
+            walk(extension, path, visit)
+            made.append(Resource.of(extension, extension.name, needs=frozenset(needs)))
+        return made
+
+    def _refer(self, message: Any, path: str, needs: set[Key]) -> None:
+        """What the message refers to: clusters go to `needs`, the rest is fetched over ADS."""
+        kind = message.DESCRIPTOR.full_name
+        if kind in _USED and (cluster := getattr(message, _USED[kind])) in self._clusters:
+            needs.add((CLUSTER, cluster))
+        if "config_discovery" in message.DESCRIPTOR.fields_by_name:
+            self._discovery(message, path)
+        self._secret(message)
+
+    def _discovery(self, message: Any, path: str) -> None:
+        """A filter whose configuration comes by ECDS, under the filter's own name."""
+        if not message.HasField("config_discovery"):
+            return
+        source, name = message.config_discovery.config_source, message.name
+        if name in self._extensions:
+            _over_ads(source)
+        elif _is_ads(source):
+            at = f"{path}.config_discovery"
+            raise OperatorError(at, name, "give this configuration under extension_configs")
+        else:
+            self.left.append(f"extension {name}: it comes from a source of its own ({path})")
 
     def _manager(self, manager: Any, path: str, names: Iterator[str]) -> None:
         kind = manager.WhichOneof("route_specifier")

@@ -151,6 +151,16 @@ class XdsServer:
         self.merged = 0
 
     @property
+    def serving(self) -> bool:
+        """Something has been published."""
+        return any(group.served.snapshot is not None for group in self._groups.values())
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """Those that have connected Envoys."""
+        return frozenset(name for name, group in self._groups.items() if group.connections)
+
+    @property
     def connected(self) -> int:
         """How many streams have said who they are; `nodes` tells more and costs more."""
         return sum(len(group.connections) for group in self._groups.values())

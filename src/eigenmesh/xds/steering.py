@@ -96,15 +96,18 @@ def _put(route: Route, moved: Mapping[int, int]) -> None:
 
 
 def find(
-    configs: Sequence[tuple[str, RouteConfiguration]], steer: Sequence[str] | None
+    configs: Sequence[tuple[str, RouteConfiguration]],
+    steer: Sequence[str] | None,
+    prefix: str = "",
 ) -> tuple[tuple[SteeredRoute, ...], list[str]]:
     """The routes to steer in these (path, message)s, and a line for each weighted route that is
     left alone. Gives every steered route a stat_prefix.
 
-    steer: names of those to steer; None: all that can be. Raises OperatorError.
+    steer: names of those to steer, without `prefix`; None: all that can be. prefix: what all
+    names begin with. Raises OperatorError.
     """
-    found = _unnamed_prefixes(_distinct_prefixes(_named(list(_weighted(configs)))))
-    by_name = {f.route.name: f for f in found}
+    found = _unnamed_prefixes(_distinct_prefixes(_named(list(_weighted(configs)), prefix)))
+    by_name = {f.route.name.removeprefix(prefix): f for f in found}
     for index, name in enumerate(steer or ()):
         where = f"steer[{index}]"
         if name not in by_name:
@@ -112,7 +115,7 @@ def find(
             raise OperatorError(where, name, f"no such weighted route; use one of: {names}")
         if by_name[name].obstacle:
             raise OperatorError(where, name, f"cannot be steered: {by_name[name].obstacle}")
-    wanted = set(by_name) if steer is None else set(steer)
+    wanted = {prefix + name for name in (by_name if steer is None else steer)}
     chosen = tuple(f.route for f in found if f.route.name in wanted and not f.obstacle)
     left = [
         f"route {f.route.name}: {f.obstacle or 'not listed in steer'}"
@@ -173,14 +176,14 @@ def _obstacle(route: Route, path: str) -> str:
     return ""
 
 
-def _named(found: list[_Found]) -> list[_Found]:
+def _named(found: list[_Found], prefix: str) -> list[_Found]:
     """Envoy's own name where it is unique, else the place."""
     times = Counter(f.given_name for f in found)
     taken: set[str] = set()
     named = []
     for item in found:
         name = item.given_name if times[item.given_name] == 1 and item.given_name else ""
-        name = _free(name or item.route.name, taken)
+        name = _free(prefix + (name or item.route.name), taken)
         named.append(replace(item, route=replace(item.route, name=name)))
     return named
 
