@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -26,6 +25,8 @@ from typing import Any, Self
 import yaml
 
 from eigenmesh.demo.processes import free_port
+
+from ..certificates import make_authority, make_certificate
 
 FILES = Path(__file__).parent / "files"
 NAMES = sorted(p.name.removesuffix(".probes.yaml") for p in FILES.glob("*.probes.yaml"))
@@ -128,30 +129,10 @@ def _known(where: str, data: Mapping[str, Any], keys: set[str]) -> None:
 
 
 def make_certificates(folder: Path) -> None:
-    """A certificate authority (`ca.crt`) and what it signed, with the openssl command."""
-
-    def openssl(name: str, *options: str) -> None:
-        subprocess.run(
-            [
-                *("openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"),
-                *("-pkeyopt", "ec_paramgen_curve:prime256v1"),
-                *("-subj", f"/O=adopt test/CN={name}"),
-                *("-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.crt")),
-                *options,
-            ],
-            check=True,
-            capture_output=True,
-        )
-
-    openssl("ca")
-    signed = ("-CA", str(folder / "ca.crt"), "-CAkey", str(folder / "ca.key"))
+    """A certificate authority (`ca.crt`) and what it signed."""
+    make_authority(folder)
     for name, names in _CERTIFICATES.items():
-        openssl(
-            name,
-            *signed,
-            *("-addext", f"subjectAltName={names}"),
-            *("-addext", "basicConstraints=critical,CA:FALSE"),
-        )
+        make_certificate(folder, name, names)
 
 
 @dataclass(frozen=True)
