@@ -343,10 +343,10 @@ class Stream:
 
         Raises ProtocolError."""
         if self.node is None:
-            node = Node.of(request.node)  # type: ignore[attr-defined]
+            # Before it is admitted, so that a refusal can say whose it is.
+            self.node = Node.of(request.node)  # type: ignore[attr-defined]
             if self._admit is not None:
-                self._snapshot = self._admit(node)
-            self.node = node
+                self._snapshot = self._admit(self.node)
 
     def _waits(self, resource: Resource | None) -> bool:
         """Something that the resource needs is not in force at this client yet."""
