@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -66,9 +66,9 @@ class XdsEvent:
     """Something that happened between the Envoys of a group and the server.
 
     connect, disconnect, refused and reset concern a stream: it began, it ended, its node is not
-    served, it did not read. fallback: the group is served an older version of a resource, since
-    it refused this one. detail: the reason. seconds: of an ack of what is current, since it was
-    published.
+    served or not its certificate's, it did not read. fallback: the group is served an older
+    version of a resource, since it refused this one. detail: the reason. seconds: of an ack of
+    what is current, since it was published.
     """
 
     kind: Literal["connect", "disconnect", "refused", "reset", "sent", "ack", "nack", "fallback"]
@@ -128,7 +128,9 @@ class XdsServer:
 
     grouping: which node is of which group; by default all are of one. on_event is called in the
     event loop, and must be quick. merged: pushes that a busy stream was spared, since a later one
-    came before it could take them.
+    came before it could take them. credentials: of the port; None: plain text. authorise: asked
+    once per stream with the node and the names in the client's certificate (DNS:... and URI:...);
+    what it returns is why the node is refused, None lets it in.
     """
 
     def __init__(
@@ -138,11 +140,15 @@ class XdsServer:
         grouping: Grouping | None = None,
         options: ServerOptions | None = None,
         on_event: Callable[[XdsEvent], None] | None = None,
+        credentials: grpc.ServerCredentials | None = None,
+        authorise: Callable[[Node, Sequence[str]], str | None] | None = None,
     ) -> None:
         self._listen = listen
         self._grouping = grouping or Grouping()
         self._options = options or ServerOptions()
         self._on_event = on_event
+        self._credentials = credentials
+        self._authorise = authorise
         self._groups: dict[str, _Group] = {}
         self._connections: set[_Connection] = set()
         self._server: grpc.aio.Server | None = None
@@ -184,7 +190,10 @@ class XdsServer:
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(CSDS, handlers),)
         )
-        port = self._server.add_insecure_port(self._listen)
+        if self._credentials is None:
+            port = self._server.add_insecure_port(self._listen)
+        else:
+            port = self._server.add_secure_port(self._listen, self._credentials)
         await self._server.start()
         return port
 
@@ -278,7 +287,7 @@ class XdsServer:
 
     async def _serve(self, kind: type[_AnyStream], only: str | None, context: Context) -> None:
         connection = _Connection(context.peer(), _now())
-        connection.stream = kind(only, lambda node: self._admit(connection, node))
+        connection.stream = kind(only, lambda node: self._admit(connection, context, node))
         if self._stopping:
             connection.end(grpc.StatusCode.UNAVAILABLE, "Eigenmesh is stopping")
         self._connections.add(connection)
@@ -299,8 +308,12 @@ class XdsServer:
                 self._group(connection.group).connections.discard(connection)
                 self._emit(connection, "disconnect")
 
-    def _admit(self, connection: _Connection, node: Node) -> Snapshot | None:
+    def _admit(self, connection: _Connection, context: Context, node: Node) -> Snapshot | None:
         """What the node is served. Raises NodeRefusedError."""
+        if self._authorise is not None:
+            reason = self._authorise(node, _certified(context))
+            if reason is not None:
+                raise NodeRefusedError(reason)
         group = self._grouping.of(node)
         if group is None:
             raise NodeRefusedError(self._grouping.refusal(node))
@@ -420,6 +433,16 @@ class XdsServer:
                 self._on_event(event)
             except Exception:
                 log.exception("the xDS event listener failed on %s", event)
+
+
+def _certified(context: Context) -> tuple[str, ...]:
+    """The names in the client's certificate, as openssl writes them."""
+    found = context.auth_context()
+    return tuple(
+        f"{kind}:{name.decode(errors='replace')}"
+        for kind, key in (("DNS", "peer_dns"), ("URI", "peer_uri"))
+        for name in found.get(key, ())
+    )
 
 
 def _now() -> float:
