@@ -14,7 +14,7 @@ import typer
 from eigenmesh import __version__
 
 if TYPE_CHECKING:
-    from eigenmesh.control.settings import Settings
+    from eigenmesh.control.settings import Settings, SettingsError
 
 T = TypeVar("T")
 
@@ -123,25 +123,50 @@ def bootstrap(
         str | None,
         typer.Option(help="Where Envoy reaches Eigenmesh, host:port (default: xds.listen)."),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for bootstrap.yaml and, with TLS, secrets."),
+    ] = None,
 ) -> None:
-    """Prints the Envoy bootstrap that joins this Eigenmesh.
+    """Prints the Envoy bootstrap that joins this Eigenmesh, or writes it into a folder.
+
+    With TLS it has to be a folder: Envoy watches its certificates only if files of their own name
+    them.
 
     Example: `eigenmesh bootstrap -c eigenmesh.yaml > envoy.yaml && envoy -c envoy.yaml`
     """
     settings = _load(config)
+    from eigenmesh.control.documents import dump_yaml
+    from eigenmesh.control.joining import client_tls
+    from eigenmesh.control.settings import SettingsError
     from eigenmesh.xds.bootstrap import bootstrap_yaml
+    from eigenmesh.xds.client_tls import secret_files
 
     node = settings.model.node
-    typer.echo(
-        bootstrap_yaml(
-            node_id=node.id,
-            node_cluster=node.cluster,
-            xds_address=xds_address or settings.model.xds.listen,
-            admin_address=node.admin,
-            runtime_layer=settings.model.runtime_layer,
-        ),
-        nl=False,
+    address = xds_address or settings.model.xds.listen
+    try:
+        tls = client_tls(settings, xds_address=address, folder=str((output or Path()).absolute()))
+    except SettingsError as error:
+        _complain(error)
+    if tls is not None and output is None:
+        _fail(f"{config}: node.tls: Envoy reads secrets from files; use --output FOLDER")
+    text = bootstrap_yaml(
+        node_id=node.id,
+        node_cluster=node.cluster,
+        xds_address=address,
+        admin_address=node.admin,
+        runtime_layer=settings.model.runtime_layer,
+        tls=tls,
     )
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    secrets = secret_files(tls) if tls else {}
+    files = {"bootstrap.yaml": text, **{name: dump_yaml(made) for name, made in secrets.items()}}
+    output.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (output / name).write_text(content, encoding="utf-8")
+        typer.echo(f"written: {output / name}")
 
 
 @app.command()
@@ -159,6 +184,10 @@ def adopt(
             help="Your Envoy's executable (or a FileDescriptorSet): tells what your file may use "
             "beyond what is known here. Default: the installed Envoy, if there is one."
         ),
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Settings to keep, such as xds.tls and node.tls (YAML)."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
 ) -> None:
@@ -181,20 +210,23 @@ def adopt(
     try:
         document = load_yaml(file.read_text(encoding="utf-8"))
         adopted = split(
-            document or {}, xds_address=xds_address, file=str(file), envoy=envoy or _envoy()
+            document or {},
+            xds_address=xds_address,
+            file=str(file),
+            base=load_yaml(base.read_text(encoding="utf-8")) if base else None,
+            folder=str(output.absolute()),
+            envoy=envoy or _envoy(),
         )
     except SettingsError as error:
-        for line in error.lines:
-            typer.echo(f"eigenmesh: {line}", err=True)
-        raise typer.Exit(1) from error
+        _complain(error)
     except yaml.YAMLError as error:
         _fail(f"{file}: not YAML: {' '.join(str(error).split())}")
     except OSError as error:
         _fail(f"{file}: cannot be read: {error.strerror}")
     output.mkdir(parents=True, exist_ok=True)
     documents = {"eigenmesh.yaml": adopted.settings, "bootstrap.yaml": adopted.bootstrap}
-    for name, content in documents.items():
-        targets[name].write_text(dump_yaml(content), encoding="utf-8")
+    for name, content in {**documents, **adopted.secrets}.items():
+        (output / name).write_text(dump_yaml(content), encoding="utf-8")
     for line in adopted.understood:
         typer.echo(line)
     typer.echo(f"written: {targets['eigenmesh.yaml']} and {targets['bootstrap.yaml']}")
@@ -282,9 +314,13 @@ def _load(file: Path) -> Settings:
     try:
         return load_settings(file)
     except SettingsError as error:
-        for line in error.lines:
-            typer.echo(f"eigenmesh: {line}", err=True)
-        raise typer.Exit(1) from error
+        _complain(error)
+
+
+def _complain(error: SettingsError) -> NoReturn:
+    for line in error.lines:
+        typer.echo(f"eigenmesh: {line}", err=True)
+    raise typer.Exit(1) from error
 
 
 def _call(address: str, call: Any) -> Any:

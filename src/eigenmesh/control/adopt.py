@@ -8,31 +8,43 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eigenmesh.control.joining import client_tls
 from eigenmesh.control.settings import Settings, SettingsError, parse_document
 from eigenmesh.xds.bootstrap import bootstrap
+from eigenmesh.xds.client_tls import ClientTls, secret_files
 
 _ADMIN = "127.0.0.1:9901"
-_LAYER = "eigenmesh"
 
 
 @dataclass(frozen=True)
 class Adopted:
-    """settings, bootstrap: documents to be written. understood: lines for the operator."""
+    """settings, bootstrap: documents to be written. understood: lines for the operator.
+
+    secrets: further files, name -> document, when Envoy is to speak TLS with Eigenmesh.
+    """
 
     settings: dict[str, Any]
     bootstrap: dict[str, Any]
     understood: tuple[str, ...]
+    secrets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def adopt(
-    document: Mapping[str, Any], *, xds_address: str, file: str, envoy: Path | None = None
+    document: Mapping[str, Any],
+    *,
+    xds_address: str,
+    file: str,
+    base: Mapping[str, Any] | None = None,
+    folder: str = ".",
+    envoy: Path | None = None,
 ) -> Adopted:
     """Splits `document`, a static Envoy v3 bootstrap.
 
+    base: settings that are kept, such as xds.tls and node.tls. folder: where Envoy finds secrets.
     envoy: Envoy's executable or a FileDescriptorSet; the settings refer to it if the document
     uses what is not known here.
 
@@ -52,15 +64,18 @@ def adopt(
             )
     node = document.get("node") or {}
     admin = _admin_address(document.get("admin"), file)
+    base = base or {}
     settings: dict[str, Any] = {
         "mode": "observe",
-        "xds": {"listen": xds_address},
+        "telemetry": {"envoy": {"admin": [f"http://{_reachable(admin)}"]}},
+        **base,
+        "xds": {"listen": xds_address, **(base.get("xds") or {})},
         "node": {
+            **(base.get("node") or {}),
             "id": node.get("id", "envoy-1"),
             "cluster": node.get("cluster", "edge"),
             "admin": admin,
         },
-        "telemetry": {"envoy": {"admin": [f"http://{_reachable(admin)}"]}},
         "envoy": {"static_resources": dict(static)},
     }
     try:
@@ -70,18 +85,27 @@ def adopt(
             raise
         settings["envoy_descriptors"] = str(envoy.absolute())
         checked = parse_document(settings, file)
+    tls = client_tls(checked, xds_address=xds_address, folder=folder)
     lines = [*_understood(checked), *_changed(document)]
-    return Adopted(settings, _bootstrap(document, checked), tuple(lines))
+    return Adopted(
+        settings,
+        _bootstrap(document, checked, xds_address, tls),
+        tuple(lines),
+        secret_files(tls) if tls else {},
+    )
 
 
-def _bootstrap(document: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def _bootstrap(
+    document: Mapping[str, Any], settings: Settings, xds_address: str, tls: ClientTls | None
+) -> dict[str, Any]:
     node = settings.model.node
     joined = bootstrap(
         node_id=node.id,
         node_cluster=node.cluster,
-        xds_address=settings.model.xds.listen,
+        xds_address=xds_address,
         admin_address=node.admin,
-        runtime_layer=_LAYER,
+        runtime_layer=settings.model.runtime_layer,
+        tls=tls,
     )
     own = {_snake(k): v for k, v in document.items()}
     static = own.pop("static_resources")
@@ -95,7 +119,8 @@ def _bootstrap(document: Mapping[str, Any], settings: Settings) -> dict[str, Any
     merged["stats_config"] = _stats_config(joined["stats_config"], own.get("stats_config") or {})
     if layers:
         # The operator's layers first: a later layer wins, and theirs may not know the plan.
-        served = [one for one in joined["layered_runtime"]["layers"] if one["name"] == _LAYER]
+        layer = settings.model.runtime_layer
+        served = [one for one in joined["layered_runtime"]["layers"] if one["name"] == layer]
         merged["layered_runtime"] = {"layers": [*layers, *served]}
     # Envoy wants the clusters that its bootstrap itself speaks to before it can ask for any.
     kept = [c for c in static.get("clusters") or () if c.get("name") in _cluster_names(own)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from eigenmesh import __version__
@@ -135,6 +137,14 @@ class Metrics:
         self.journal_failures = Counter(
             "eigenmesh_journal_failures", "Writes that the journal refused", registry=registry
         )
+
+    def watch_certificates(self, problem: Callable[[], str]) -> None:
+        """problem: asked at every scrape; empty if there is none."""
+        Gauge(
+            "eigenmesh_xds_certificate_stale",
+            "1 while the xDS port's files cannot be used and its last good certificate serves",
+            registry=self.registry,
+        ).set_function(lambda: float(bool(problem())))
 
     def show_plan(self, plan: Plan) -> None:
         for route, split in plan.weights.items():

@@ -9,29 +9,28 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from eigenmesh.control import groups
 from eigenmesh.control.documents import load_yaml
 from eigenmesh.control.duration import Seconds
 from eigenmesh.control.groups import Groups, GroupSettings
+from eigenmesh.control.listen import Address, Listen, NodeTls, XdsListen, is_loopback
 from eigenmesh.control.strict import Strict
 from eigenmesh.mesh import Bounds, Cluster, GuardPolicy, MeshError, ObjectivePolicy, Topology
 from eigenmesh.mesh import Scenario as MeshScenario
 from eigenmesh.xds.operator import OperatorConfig, OperatorError, parse_operator
-from eigenmesh.xds.options import ServerOptions
 from eigenmesh.xds.protos import KNOWN_HERE
+from eigenmesh.xds.tls import Certificates, TlsError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Price = Annotated[float, Field(ge=0)]
-LongSeconds = Annotated[Seconds, Field(gt=0)]
 
 
 class SettingsError(Exception):
@@ -40,52 +39,6 @@ class SettingsError(Exception):
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
-
-
-def _address(value: str) -> str:
-    host, separator, port = value.rpartition(":")
-    if not separator or not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError("write host:port, for example 127.0.0.1:18000")
-    return value
-
-
-Address = Annotated[str, AfterValidator(_address)]
-
-
-def is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class Listen(Strict):
-    listen: Address
-    public: bool = False
-    """Plain text on an address that other machines reach must be asked for."""
-
-    @model_validator(mode="after")
-    def _loopback_unless_public(self) -> Listen:
-        if not self.public and not is_loopback(self.listen):
-            raise ValueError(
-                f"{self.listen} can be reached from other machines in plain text; "
-                "listen on 127.0.0.1, or set public: true if the network is yours"
-            )
-        return self
-
-
-class XdsListen(Listen):
-    """See ServerOptions."""
-
-    fallback_after: LongSeconds | None = ServerOptions.fallback_after
-    write_timeout: LongSeconds = ServerOptions.write_timeout
-    max_connection_age: LongSeconds | None = ServerOptions.max_connection_age
-
-    def options(self) -> ServerOptions:
-        return ServerOptions(self.fallback_after, self.write_timeout, self.max_connection_age)
 
 
 class EnvoyTelemetry(Strict):
@@ -209,6 +162,7 @@ class Node(Strict):
     id: str = "envoy-1"
     cluster: str = "edge"
     admin: Address = "127.0.0.1:9901"
+    tls: NodeTls | None = None
 
 
 class Model(Strict):
@@ -251,6 +205,8 @@ class Settings:
     objective: ObjectivePolicy
     guard: GuardPolicy
     file: str
+    certificates: Certificates | None = None
+    """Of the xDS port; None: plain text."""
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -258,8 +214,11 @@ class Settings:
         lines = [
             f"{name}.listen: {getattr(self.model, name).listen} speaks plain text to other machines"
             for name in ("xds", "api", "http")
-            if not is_loopback(getattr(self.model, name).listen)
+            if getattr(self.model, name).exposed
         ]
+        xds = self.model.xds
+        if xds.tls is not None and xds.tls.client_ca is None and not is_loopback(xds.listen):
+            lines.append("xds.tls: whoever reaches the port is served; client_ca tells who may be")
         return tuple(lines)
 
 
@@ -331,7 +290,11 @@ def _resolve(model: Model, file: str) -> Settings:
     lines = list(_bounds(topology, guard))
     if lines:
         raise SettingsError([f"{file}: {line}" for line in lines])
-    return Settings(model, operator, grouped, topology, objective, guard, file)
+    try:
+        certificates = Certificates(model.xds.tls.files()) if model.xds.tls else None
+    except TlsError as error:
+        raise SettingsError([f"{file}: xds.tls.{error}"]) from error
+    return Settings(model, operator, grouped, topology, objective, guard, file, certificates)
 
 
 def _parser(model: Model) -> groups.Parse:

@@ -21,6 +21,7 @@ from eigenmesh.telemetry.envoy_admin import EnvoyAdminSource
 from eigenmesh.telemetry.estimator import Estimator
 from eigenmesh.telemetry.prometheus import PrometheusSource
 from eigenmesh.telemetry.source import Source
+from eigenmesh.xds.identity import Identity
 from eigenmesh.xds.operator import OperatorConfig
 from eigenmesh.xds.resource import ROUTE, RUNTIME
 from eigenmesh.xds.server import XdsEvent, XdsServer
@@ -66,12 +67,17 @@ class Sidecar:
             _Content(operator, Translator(operator, runtime_layer=model.runtime_layer), groups)
             for operator, groups in settings.groups.distinct
         ]
+        certificates, tls = settings.certificates, model.xds.tls
         self.xds = XdsServer(
             model.xds.listen,
             grouping=settings.groups.grouping,
             options=model.xds.options(),
             on_event=self._on_xds_event,
+            credentials=certificates.credentials() if certificates else None,
+            authorise=Identity(tls.identity).refusal if tls and tls.client_ca else None,
         )
+        if certificates is not None:
+            self.metrics.watch_certificates(certificates.problem)
         for content in self._contents:
             content.translate(plan)
         estimator = Estimator.from_dict(resumed.estimator) if resumed.estimator else Estimator()

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from eigenmesh.xds.client_tls import ClientTls, transport_socket
+
 XDS_CLUSTER = "eigenmesh_xds"
 """Name of the bootstrap's own cluster, through which Envoy reaches Eigenmesh."""
 
@@ -35,11 +37,13 @@ def bootstrap(
     admin_address: str,
     runtime_layer: str,
     delta: bool = True,
+    tls: ClientTls | None = None,
 ) -> dict[str, Any]:
     """The bootstrap as plain data.
 
     xds_address, admin_address: host:port. runtime_layer: the layer that Eigenmesh serves.
-    delta: incremental xDS; False for state-of-the-world.
+    delta: incremental xDS; False for state-of-the-world. tls: None for plain text; otherwise
+    `secret_files` must be where it says.
     """
     import betterproto2
     import envoy_data_plane.envoy.config.bootstrap.v3 as boot
@@ -87,7 +91,7 @@ def bootstrap(
             ads_config=stream, lds_config=ads(), cds_config=ads()
         ),
         static_resources=boot.BootstrapStaticResources(
-            clusters=[_xds_cluster(xds_address, address(xds_address))]
+            clusters=[_xds_cluster(xds_address, address(xds_address), tls)]
         ),
         # A later layer wins. The admin layer comes before the one that Eigenmesh serves: after it,
         # a forgotten /runtime_modify would silently override every plan.
@@ -115,7 +119,7 @@ def bootstrap(
     return document
 
 
-def _xds_cluster(text: str, address: Any) -> Any:
+def _xds_cluster(text: str, address: Any, tls: ClientTls | None) -> Any:
     import envoy_data_plane.envoy.config.cluster.v3 as cluster
     import envoy_data_plane.envoy.config.core.v3 as core
     import envoy_data_plane.envoy.config.endpoint.v3 as endpoint
@@ -140,6 +144,7 @@ def _xds_cluster(text: str, address: Any) -> Any:
         type=discovery.STRICT_DNS if named else discovery.STATIC,
         dns_lookup_family=cluster.ClusterDnsLookupFamily.V4_PREFERRED,
         connect_timeout=timedelta(seconds=1),
+        transport_socket=None if tls is None else transport_socket(tls),
         typed_extension_protocol_options={
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": AnyMessage.pack(options)
         },
@@ -182,6 +187,7 @@ def bootstrap_yaml(
     admin_address: str,
     runtime_layer: str,
     delta: bool = True,
+    tls: ClientTls | None = None,
 ) -> str:
     """`bootstrap` as YAML text, for `envoy -c`."""
     document = bootstrap(
@@ -191,6 +197,7 @@ def bootstrap_yaml(
         admin_address=admin_address,
         runtime_layer=runtime_layer,
         delta=delta,
+        tls=tls,
     )
     text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False)
     return text
