@@ -60,6 +60,9 @@ _SERVICES: tuple[tuple[str, str, str | None], ...] = (
 )
 """(service, what its Stream... and Delta... methods are called, the type it serves)"""
 
+_GATHER = 20e-6
+"""Seconds a stream for which answers are gathered; looking at one takes about a microsecond."""
+
 
 @dataclass(frozen=True, slots=True)
 class XdsEvent:
@@ -102,12 +105,17 @@ class _Group:
 
 @dataclass(eq=False)
 class _Connection:
+    """idle: the writer waits for `wake`. taken: the next response, found by the reader.
+    behind: something was published that the stream has not been given."""
+
     peer: str
     since: float
     group: str = ""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     answered: dict[str, float] = field(default_factory=dict)
     behind: bool = False
+    idle: bool = False
+    taken: Response | None = None
     code: grpc.StatusCode | None = None
     error: str = ""
     ended: bool = False
@@ -250,6 +258,9 @@ class XdsServer:
                 while (verdict := self._verdict(group, type_url, version)) is None:
                     self._moved.clear()
                     await self._moved.wait()
+                    # A verdict looks at every stream: the more there are, the more answers it
+                    # is left to gather first.
+                    await asyncio.sleep(_GATHER * self.connected)
                 return verdict
         return False
 
@@ -323,20 +334,28 @@ class XdsServer:
         return state.served.snapshot
 
     async def _write(self, connection: _Connection, context: Context) -> None:
-        stream = connection.stream
         while not connection.ended:
             connection.wake.clear()
-            while not connection.ended and connection.group:
-                connection.behind = False
-                stream.update(self._group(connection.group).served.snapshot)
-                if (response := stream.next()) is None:
-                    break
+            while not connection.ended and (response := self._next(connection)) is not None:
                 # Before the write is over, since the client may answer before this task goes on.
                 self._emit(connection, "sent", response.type_url, response.version)
                 await self._send(connection, context, response)
             self._moved.set()
             if not connection.ended:
+                connection.idle = True
                 await connection.wake.wait()
+                connection.idle = False
+
+    def _next(self, connection: _Connection) -> Response | None:
+        """What the connection is to be sent now."""
+        if (response := connection.taken) is not None:
+            connection.taken = None
+            return response
+        if not connection.group:
+            return None
+        connection.behind = False
+        connection.stream.update(self._group(connection.group).served.snapshot)
+        return connection.stream.next()
 
     async def _send(self, connection: _Connection, context: Context, response: Response) -> None:
         loop = asyncio.get_running_loop()
@@ -375,6 +394,11 @@ class XdsServer:
             self._emit(connection, "connect")
         for answer in answers:
             self._answered(connection, answer)
+        if connection.idle and not connection.wake.is_set():
+            # Most requests are ACKs, after which there is nothing to say: the writer sleeps on.
+            connection.taken = self._next(connection)
+            if connection.taken is None:
+                return
         connection.wake.set()
 
     def _answered(self, connection: _Connection, answer: Ack | Nack) -> None:
