@@ -60,6 +60,11 @@ class Resource:
         return cls(type_url, name, digest(packed), packed, warms, needs)
 
     @cached_property
+    def needed_types(self) -> frozenset[str]:
+        """The type URLs in `needs`."""
+        return frozenset(type_url for type_url, _ in self.needs)
+
+    @cached_property
     def sotw_entry(self) -> bytes:
         """Its place in DiscoveryResponse.resources."""
         return wire.field(2, self.packed)

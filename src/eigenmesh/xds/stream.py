@@ -350,7 +350,16 @@ class Stream:
 
     def _waits(self, resource: Resource | None) -> bool:
         """Something that the resource needs is not in force at this client yet."""
-        return resource is not None and any(self._lacks(key) for key in resource.needs)
+        if resource is None or all(map(self._up_to_date, resource.needed_types)):
+            # As a rule, and a table may need thousands of clusters.
+            return False
+        return any(self._lacks(key) for key in resource.needs)
+
+    def _up_to_date(self, type_url: str) -> bool:
+        """The client has accepted what it follows of the type, as the snapshot has it."""
+        lane = self._lanes.get(type_url)
+        assert self._snapshot is not None
+        return lane is None or lane.acked_version == self._snapshot.of(type_url).version
 
     def _lacks(self, key: Key) -> bool:
         type_url, name = key
