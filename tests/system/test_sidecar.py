@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from eigenmesh.v1 import mesh_pb2_grpc
 from .conftest import Stack
 
 LIGHT = {"shop": 100.0, "search": 100.0}
+WIDE = {**os.environ, "COLUMNS": "240"}
 FAST = {"interval": "1s", "guard": {"max_step": 0.2}}
 
 
@@ -206,3 +210,17 @@ async def test_without_traffic_nothing_moves_and_the_decision_says_why(stack: St
     held = await decisions(stack, 2, pb.Decision.ACTION_HOLD, 30)
     assert all(d.why for d in held)
     assert envoy_limit(stack, "a") == 1024
+
+
+async def test_ctl_nodes_shows_what_each_envoy_has_taken(stack: Stack) -> None:
+    command = [sys.executable, "-m", "eigenmesh", "ctl", "nodes"]
+    command += ["--address", f"127.0.0.1:{stack.ports.api}"]
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, check=True, env=WIDE
+    )
+    lines = [line for line in done.stdout.splitlines() if "envoy-1" in line]
+    for kind in ("Cluster", "Listener", "RouteConfiguration", "Runtime"):
+        [line] = [line for line in lines if kind in line]
+        assert "in step" in line
+        assert "default" in line
+        assert "s ago" in line
