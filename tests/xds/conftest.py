@@ -19,6 +19,7 @@ from eigenmesh.demo.loadgen import LoadGenerator
 from eigenmesh.demo.processes import ChildProcess, EnvoyProcess, free_port
 from eigenmesh.xds.bootstrap import bootstrap
 from eigenmesh.xds.operator import OperatorConfig, parse_operator
+from eigenmesh.xds.options import ServerOptions
 from eigenmesh.xds.server import XdsEvent, XdsServer
 from eigenmesh.xds.translate import Translator
 from tests.envoys import EMBEDDED, OLDER
@@ -118,8 +119,8 @@ class Rig:
     def translator(self) -> Translator:
         return Translator(self.config)
 
-    def server(self) -> XdsServer:
-        return XdsServer(f"127.0.0.1:{self.xds_port}", on_event=self.events.append)
+    def server(self, options: ServerOptions | None = None) -> XdsServer:
+        return XdsServer(f"127.0.0.1:{self.xds_port}", options=options, on_event=self.events.append)
 
     def happened(self, kind: str, type_url: str) -> int:
         return sum(1 for e in self.events if (e.kind, e.type_url) == (kind, type_url))

@@ -12,6 +12,7 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from eigenmesh.demo.processes import ChildProcess
 from eigenmesh.mesh import BreakerLimits, Plan
 from eigenmesh.mesh.plan import to_integers
+from eigenmesh.xds.options import ServerOptions
 from eigenmesh.xds.resource import CLUSTER, ENDPOINT, ROUTE, RUNTIME, Resource
 from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.stream import ORDER
@@ -175,6 +176,27 @@ async def test_what_envoy_refuses_is_parked_and_shown_until_it_changes(rig: Rig)
         [status] = [t for t in server.nodes()[0].types if t.type_url == ROUTE]
         assert (status.nack, status.acked_version) == ("", better.of(ROUTE).version)
         assert rig.weights()["shop"] == {"a": 8000, "b": 1000, "c": 1000}
+        assert set(await rig.answers()) == {200}
+    finally:
+        await server.stop()
+
+
+async def test_what_envoy_keeps_refusing_gives_way_to_what_it_took(rig: Rig) -> None:
+    server = rig.server(ServerOptions(fallback_after=0.5))
+    good = rig.translator().snapshot(rig.config.original_plan())
+    server.publish(good)
+    await server.start()
+    try:
+        await rig.start(rate=50.0)
+        bad = good.replace([refused("edge")])
+        server.publish(bad)
+        assert not await server.wait_acked(ROUTE, bad.of(ROUTE).version, 10.0)
+        assert await server.wait_acked(ROUTE, good.of(ROUTE).version, 10.0)
+        [event] = [e for e in rig.events if e.kind == "fallback"]
+        assert event.version == bad.of(ROUTE).resources["edge"].version
+        assert "Only a single wildcard domain" in event.detail
+        [status] = [t for t in server.nodes()[0].types if t.type_url == ROUTE]
+        assert status.nack == ""
         assert set(await rig.answers()) == {200}
     finally:
         await server.stop()
