@@ -150,6 +150,26 @@ def test_a_public_address_is_allowed_when_asked_for_and_warned_about() -> None:
     assert any("plain text" in line for line in settings.warnings)
 
 
+def test_overlay_mode_reads_what_it_does_not_serve() -> None:
+    settings = parse({"overlay": True})
+    assert settings.topology.routes == ()
+    [line] = settings.operator.left_alone
+    assert "add `runtime_key_prefix: shop`" in line
+
+
+def test_overlay_mode_warns_of_weights_that_may_all_be_zero() -> None:
+    given = document()
+    [route] = given["envoy"]["routes"][0]["virtual_hosts"][0]["routes"]
+    route["stat_prefix"] = "shop"
+    route["route"]["weighted_clusters"]["runtime_key_prefix"] = "shop"
+    routes = given["envoy"]["routes"]
+    assert parse({"overlay": True, "envoy.routes": routes}).warnings == ()
+    guard = {"min_weight": 0, "probe_floor": 0}
+    settings = parse({"overlay": True, "envoy.routes": routes, "guard": guard})
+    assert len(settings.warnings) == 2
+    assert "route shop: the weight of a may be 0" in settings.warnings[0]
+
+
 def test_the_composed_stack_has_valid_settings() -> None:
     settings = load_settings(ROOT / "deploy" / "eigenmesh.yaml")
     assert {r.name for r in settings.topology.routes} == {"shop", "search"}

@@ -99,6 +99,7 @@ class Rig:
     """Everything but the xDS server, which a test runs itself, on `xds_port`."""
 
     folder: Path
+    version: str
     delta: bool
     xds_port: int
     listen: int
@@ -198,4 +199,4 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
         load = await cleanup.enter_async_context(LoadGenerator(listen))
         upstreams["d"] = upstreams["c"]
         document = operator_document(listen, upstreams)
-        yield Rig(tmp_path, delta, xds, listen, upstreams, document, envoy, load)
+        yield Rig(tmp_path, version, delta, xds, listen, upstreams, document, envoy, load)

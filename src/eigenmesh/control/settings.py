@@ -177,6 +177,8 @@ class Model(Strict):
     api: Listen = Listen(listen="127.0.0.1:18001")
     http: Listen = Listen(listen="127.0.0.1:18002")
     journal: Path = Path("eigenmesh.sqlite")
+    overlay: bool = False
+    """Serve the runtime layer and nothing else: another control plane has what `envoy` says."""
     runtime_layer: str = "eigenmesh"
     steer: list[str] | None = None
     """Names of the routes to steer; None: every route with two or more weighted clusters."""
@@ -219,6 +221,14 @@ class Settings:
         xds = self.model.xds
         if xds.tls is not None and xds.tls.client_ca is None and not is_loopback(xds.listen):
             lines.append("xds.tls: whoever reaches the port is served; client_ca tells who may be")
+        if self.model.overlay:
+            lines += [
+                f"guard: route {route.name}: the weight of {cluster} may be 0: should the other "
+                "control plane drop the rest, it answers 404; raise min_weight or probe_floor"
+                for route in self.topology.routes
+                for cluster in route.clusters
+                if self.guard.bounds_of(route.name, cluster).min_weight == 0
+            ]
         return tuple(lines)
 
 
@@ -308,7 +318,12 @@ def _parser(model: Model) -> groups.Parse:
         document: Mapping[str, Any], steer: Sequence[str] | None, source: str, prefix: str
     ) -> OperatorConfig:
         return parse_operator(
-            document, steer=steer, source=source, prefix=prefix, definitions=definitions
+            document,
+            steer=steer,
+            source=source,
+            prefix=prefix,
+            overlay=model.overlay,
+            definitions=definitions,
         )
 
     return parse

@@ -23,6 +23,7 @@ from eigenmesh.telemetry.prometheus import PrometheusSource
 from eigenmesh.telemetry.source import Source
 from eigenmesh.xds.identity import Identity
 from eigenmesh.xds.operator import OperatorConfig
+from eigenmesh.xds.overlay import OverlayTranslator
 from eigenmesh.xds.resource import ROUTE, RUNTIME
 from eigenmesh.xds.server import XdsEvent, XdsServer
 from eigenmesh.xds.snapshot import Snapshot
@@ -38,7 +39,10 @@ class _Content:
     """One configuration of the operator's, and what of it is served to these groups now."""
 
     def __init__(
-        self, operator: OperatorConfig, translator: Translator, groups: tuple[str, ...]
+        self,
+        operator: OperatorConfig,
+        translator: Translator | OverlayTranslator,
+        groups: tuple[str, ...],
     ) -> None:
         self._operator = operator
         self._translator = translator
@@ -63,8 +67,9 @@ class Sidecar:
         plan = resumed.plan or settings.groups.original_plan()
         if resumed.plan is not None:
             log.info("resuming the plan in force", decisions=resumed.last_number)
+        translator = OverlayTranslator if model.overlay else Translator
         self._contents = [
-            _Content(operator, Translator(operator, runtime_layer=model.runtime_layer), groups)
+            _Content(operator, translator(operator, runtime_layer=model.runtime_layer), groups)
             for operator, groups in settings.groups.distinct
         ]
         certificates, tls = settings.certificates, model.xds.tls
@@ -75,6 +80,7 @@ class Sidecar:
             on_event=self._on_xds_event,
             credentials=certificates.credentials() if certificates else None,
             authorise=Identity(tls.identity).refusal if tls and tls.client_ca else None,
+            only=RUNTIME if model.overlay else None,
         )
         if certificates is not None:
             self.metrics.watch_certificates(certificates.problem)
@@ -176,7 +182,8 @@ class Sidecar:
         """Tells the loop when every Envoy has taken the plan. Cancelled by the next push."""
         for content in self._contents:
             for group in set(content.groups) & self.xds.groups:
-                for type_url in (ROUTE, RUNTIME):
+                # In overlay mode there are no routes to wait for.
+                for type_url in (t for t in (ROUTE, RUNTIME) if t in content.snapshot.type_urls):
                     version = content.snapshot.of(type_url).version
                     if not await self.xds.wait_acked(type_url, version, CONFIRM_WITHIN, group):
                         return

@@ -6,6 +6,7 @@ only when called.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
@@ -119,6 +120,23 @@ def bootstrap(
     return document
 
 
+def beside_another(joined: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `bootstrap` is added to an Envoy that has another control plane.
+
+    The layer has a source of its own: ADS is the other's.
+    """
+    [*_, served] = joined["layered_runtime"]["layers"]
+    source = {
+        "resource_api_version": "V3",
+        "api_config_source": joined["dynamic_resources"]["ads_config"],
+        # See OVERLAY_NOTES.
+        "initial_fetch_timeout": "1s",
+    }
+    layer = {"name": served["name"], "rtds_layer": {"name": served["name"], "rtds_config": source}}
+    kept = ("static_resources", "stats_flush_on_admin", "stats_config")
+    return {"layered_runtime": {"layers": [layer]}, **{key: joined[key] for key in kept}}
+
+
 def _xds_cluster(text: str, address: Any, tls: ClientTls | None) -> Any:
     import envoy_data_plane.envoy.config.cluster.v3 as cluster
     import envoy_data_plane.envoy.config.core.v3 as core
@@ -167,6 +185,19 @@ def _is_ip(host: str) -> bool:
     return True
 
 
+OVERLAY_NOTES = """\
+# Add this to the bootstrap of an Envoy that keeps its control plane, or let Envoy add it:
+#     envoy -c yours.yaml --config-yaml "$(cat this.yaml)"
+# layered_runtime: a later layer wins, so this one has to be the last.
+# initial_fetch_timeout: for so long Envoy waits at its start, before it asks anyone for clusters,
+#     if Eigenmesh is down (15s if not set). It then serves with your own weights and limits, and
+#     takes the layer as soon as that comes: waiting longer gains nothing.
+# stats_flush_on_admin: histograms are fresh when they are read. Remove your stats_flush_interval:
+#     Envoy takes only one of the two.
+# histogram_bucket_settings: the first match counts, so yours come after it, if they match too.
+"""
+
+
 class _Dumper(yaml.SafeDumper):
     """Envoy's YAML reader takes y and n for booleans; PyYAML's writer does not quote them."""
 
@@ -188,8 +219,9 @@ def bootstrap_yaml(
     runtime_layer: str,
     delta: bool = True,
     tls: ClientTls | None = None,
+    overlay: bool = False,
 ) -> str:
-    """`bootstrap` as YAML text, for `envoy -c`."""
+    """`bootstrap` as YAML text, for `envoy -c`. overlay: `beside_another` of it, with notes."""
     document = bootstrap(
         node_id=node_id,
         node_cluster=node_cluster,
@@ -199,5 +231,7 @@ def bootstrap_yaml(
         delta=delta,
         tls=tls,
     )
+    if overlay:
+        document = beside_another(document)
     text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False)
-    return text
+    return OVERLAY_NOTES + text if overlay else text

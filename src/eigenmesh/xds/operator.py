@@ -4,7 +4,8 @@
     listeners, routes, clusters, endpoints, secrets,
     extension_configs                                                   or given directly
 
-All of it is served over xDS. What Envoy keeps in its bootstrap (admin, node, ...) is accepted
+All of it is served over xDS, unless in overlay mode, in which another control plane has it and
+it is only read. What Envoy keeps in its bootstrap (admin, node, ...) is accepted
 and listed as left alone, so that a whole envoy.yaml can be pasted.
 """
 
@@ -77,6 +78,7 @@ class OperatorConfig:
     fixed: what no plan changes: listeners, clusters, endpoints, secrets, extension configurations.
     tables: the route configurations by name. steered: the routes whose weights are decided here.
     left_alone: a line for each thing that Eigenmesh does not touch, and why.
+    In overlay mode `fixed` and `tables` are empty.
     """
 
     fixed: tuple[Resource, ...]
@@ -136,13 +138,15 @@ def parse_operator(
     steer: Sequence[str] | None = None,
     source: str = "envoy",
     prefix: str = "",
+    overlay: bool = False,
     definitions: DescriptorPool = KNOWN_HERE,
 ) -> OperatorConfig:
     """Understands a document as described above.
 
     steer: names of the routes to steer; None: every route with two or more weighted clusters.
     source: what the paths in errors begin with. prefix: what the names of the routes begin with.
-    definitions: of Envoy's messages (see `read_definitions`). Raises OperatorError.
+    overlay: another control plane serves all this, and perhaps more. definitions: of Envoy's
+    messages (see `read_definitions`). Raises OperatorError.
     """
     left: list[str] = []
     parsed: dict[str, list[tuple[str, Any]]] = {section: [] for section in _SECTIONS}
@@ -158,8 +162,16 @@ def parse_operator(
     for section, items in parsed.items():
         _check_names(items, "cluster_name" if section == "endpoints" else "name")
 
+    clusters_by_name = {c.name: c for _, c in parsed["clusters"]}
+    if overlay:
+        given = {r.name for _, r in parsed["routes"]}
+        inline, unknown = rewrite.inline_tables(parsed["listeners"], given)
+        tables_read = [*parsed["routes"], *inline]
+        steered, not_steered = steering.find_overlay(tables_read, steer, clusters_by_name, prefix)
+        return OperatorConfig((), {}, clusters_by_name, steered, (*unknown, *not_steered))
+
     config = rewrite.Rewrite(
-        clusters={c.name for _, c in parsed["clusters"]},
+        clusters=set(clusters_by_name),
         secrets={s.name for _, s in parsed["secrets"]},
         endpoints={e.cluster_name for _, e in parsed["endpoints"]},
         extensions={e.name for _, e in parsed["extension_configs"]},
@@ -178,7 +190,7 @@ def parse_operator(
     return OperatorConfig(
         fixed=fixed,
         tables=tables,
-        clusters={c.name: c for _, c in parsed["clusters"]},
+        clusters=clusters_by_name,
         steered=steered,
         left_alone=(*left, *config.left, *not_steered),
     )

@@ -191,6 +191,31 @@ class Rewrite:
             _over_ads(message.sds_config)
 
 
+def inline_tables(listeners: list[Located], given: set[str]) -> tuple[list[Located], list[str]]:
+    """The route configurations that stand in listeners, under the names that `Rewrite` gives them,
+    and a line for each that is fetched and not among the `given`: for overlay mode, in which
+    whatever a document lacks may well be with the other control plane."""
+    names = _table_names(listeners, given)
+    tables: list[Located] = []
+    left = []
+
+    def visit(message: Any, at: str) -> bool:
+        if message.DESCRIPTOR.full_name != _MANAGER:
+            return True
+        kind = message.WhichOneof("route_specifier")
+        if kind == "route_config":
+            table = message.route_config
+            table.name = next(names)
+            tables.append((f"{at}.route_config", table))
+        elif kind == "rds" and (name := message.rds.route_config_name) not in given:
+            left.append(f"routes {name}: not known here ({at}): give them under routes")
+        return False
+
+    for path, listener in listeners:
+        walk(listener, path, visit)
+    return tables, left
+
+
 def _table_names(listeners: list[Located], taken: set[str]) -> Iterator[str]:
     """Names for the inline tables, in order: their own, and with the listener's before it where
     that is used twice (every example calls its table `local_route`)."""

@@ -138,7 +138,9 @@ class XdsServer:
     event loop, and must be quick. merged: pushes that a busy stream was spared, since a later one
     came before it could take them. credentials: of the port; None: plain text. authorise: asked
     once per stream with the node and the names in the client's certificate (DNS:... and URI:...);
-    what it returns is why the node is refused, None lets it in.
+    what it returns is why the node is refused, None lets it in. only: the one type that is
+    served; a stream that asks for another is ended, since an empty answer would take from an Envoy
+    what it has from elsewhere.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class XdsServer:
         on_event: Callable[[XdsEvent], None] | None = None,
         credentials: grpc.ServerCredentials | None = None,
         authorise: Callable[[Node, Sequence[str]], str | None] | None = None,
+        only: str | None = None,
     ) -> None:
         self._listen = listen
         self._grouping = grouping or Grouping()
@@ -157,6 +160,7 @@ class XdsServer:
         self._on_event = on_event
         self._credentials = credentials
         self._authorise = authorise
+        self._only = only
         self._groups: dict[str, _Group] = {}
         self._connections: set[_Connection] = set()
         self._server: grpc.aio.Server | None = None
@@ -187,11 +191,12 @@ class XdsServer:
                 grpc.method_handlers_generic_handler(
                     service,
                     {
-                        f"Stream{methods}": self._handler(SotwStream, only),
-                        f"Delta{methods}": self._handler(DeltaStream, only),
+                        f"Stream{methods}": self._handler(SotwStream, only or self._only),
+                        f"Delta{methods}": self._handler(DeltaStream, only or self._only),
                     },
                 )
                 for service, methods, only in _SERVICES
+                if self._only in (None, only or self._only)
             )
         )
         handlers = ClientStatus(self.streams).handlers()

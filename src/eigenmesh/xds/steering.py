@@ -3,13 +3,17 @@
 A route can be steered when its action is `weighted_clusters` over two or more clusters that are
 each named once. Routes stand in a virtual host's list, or deeper, in the actions of its matcher
 (xds.type.matcher.v3.Matcher, with Route or RouteList in an Any).
+
+In overlay mode (`find_overlay`) routes are not ours to change: weights are set by the runtime keys
+`<runtime_key_prefix>.<cluster>` (WeightedCluster.runtime_key_prefix), which a route must have
+already, as it must have the stat_prefix by which its requests are counted.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +31,8 @@ class SteeredRoute:
 
     name: unique in the mesh. stat_prefix: Envoy counts its requests under
     vhost.<virtual_host>.route.<stat_prefix>. weights: the operator's own, by cluster, in its order.
-    host, ordinal: where it stands in its route configuration.
+    host, ordinal: where it stands in its route configuration. runtime_key_prefix: the operator's
+    own; empty if there is none.
     """
 
     name: str
@@ -38,10 +43,15 @@ class SteeredRoute:
     host: int
     ordinal: int
     path: str
+    runtime_key_prefix: str = ""
 
     @property
     def clusters(self) -> tuple[str, ...]:
         return tuple(self.weights)
+
+    def runtime_key(self, cluster: str) -> str:
+        """The runtime key that sets its weight for this cluster."""
+        return f"{self.runtime_key_prefix}.{cluster}"
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,29 @@ def find(
     names begin with. Raises OperatorError.
     """
     found = _unnamed_prefixes(_distinct_prefixes(_named(list(_weighted(configs)), prefix)))
+    chosen, left = _choose(found, steer, prefix)
+    _write_prefixes({config.name: config for _, config in configs}, chosen)
+    return chosen, left
+
+
+def find_overlay(
+    configs: Sequence[tuple[str, RouteConfiguration]],
+    steer: Sequence[str] | None,
+    clusters: Collection[str],
+    prefix: str = "",
+) -> tuple[tuple[SteeredRoute, ...], list[str]]:
+    """`find` for overlay mode: changes nothing, and leaves alone what cannot be steered as it is.
+
+    clusters: those whose limits are known.
+    """
+    found = _distinct_prefixes(_named(list(_weighted(configs)), prefix))
+    found = _steerable_as_they_are(found, _runtime_keys(configs), clusters)
+    return _choose(found, steer, prefix)
+
+
+def _choose(
+    found: list[_Found], steer: Sequence[str] | None, prefix: str
+) -> tuple[tuple[SteeredRoute, ...], list[str]]:
     by_name = {f.route.name.removeprefix(prefix): f for f in found}
     for index, name in enumerate(steer or ()):
         where = f"steer[{index}]"
@@ -122,7 +155,6 @@ def find(
         for f in found
         if f.route.name not in wanted or f.obstacle
     ]
-    _write_prefixes({config.name: config for _, config in configs}, chosen)
     return chosen, left
 
 
@@ -140,9 +172,10 @@ def _weighted(configs: Sequence[tuple[str, RouteConfiguration]]) -> Iterator[_Fo
                 virtual_host: VirtualHost = virtual_host,
                 here: list[_Found] = here,
             ) -> None:
-                if len(route.route.weighted_clusters.clusters) < 2:
+                weighted = route.route.weighted_clusters
+                if len(weighted.clusters) < 2:
                     return
-                weights = {c.name: c.weight.value for c in route.route.weighted_clusters.clusters}
+                weights = {c.name: c.weight.value for c in weighted.clusters}
                 steered = SteeredRoute(
                     name=f"{config.name}/{virtual_host.name}/{number}",
                     route_config=config.name,
@@ -152,6 +185,7 @@ def _weighted(configs: Sequence[tuple[str, RouteConfiguration]]) -> Iterator[_Fo
                     host=host,
                     ordinal=number,
                     path=at,
+                    runtime_key_prefix=weighted.runtime_key_prefix,
                 )
                 here.append(_Found(steered, route.name, route.stat_prefix, _obstacle(route, at)))
 
@@ -206,15 +240,59 @@ def _unnamed_prefixes(found: list[_Found]) -> list[_Found]:
     return [
         f
         if f.given_prefix
-        else replace(
-            f,
-            route=replace(
-                f.route,
-                stat_prefix=_free(re.sub(r"[^A-Za-z0-9_-]", "_", f.route.name), taken, "_"),
-            ),
-        )
+        else replace(f, route=replace(f.route, stat_prefix=_free_prefix(f.route.name, taken)))
         for f in found
     ]
+
+
+def _runtime_keys(configs: Sequence[tuple[str, RouteConfiguration]]) -> Counter[str]:
+    """How many routes follow each key. One cluster suffices: its key at 0 is a route to nowhere."""
+    keys: Counter[str] = Counter()
+
+    def look(_number: int, _path: str, route: Route) -> None:
+        weighted = route.route.weighted_clusters
+        if weighted.runtime_key_prefix:
+            keys.update({f"{weighted.runtime_key_prefix}.{c.name}" for c in weighted.clusters})
+
+    for _, config in configs:
+        for virtual_host in config.virtual_hosts:
+            each_route(virtual_host, "", look)
+    return keys
+
+
+def _steerable_as_they_are(
+    found: list[_Found], keys: Mapping[str, int], clusters: Collection[str]
+) -> list[_Found]:
+    taken = {p for f in found for p in (f.given_prefix, f.route.runtime_key_prefix)}
+
+    def obstacles(f: _Found) -> Iterator[str]:
+        route = f.route
+        whole = f.given_prefix and route.runtime_key_prefix
+        prefix = "" if whole else _free_prefix(route.name, taken)
+        if not route.runtime_key_prefix:
+            yield (
+                "without a runtime_key_prefix its weights cannot be moved: add "
+                f"`runtime_key_prefix: {prefix}` to {route.path}.route.weighted_clusters"
+            )
+        elif any(keys[route.runtime_key(c)] > 1 for c in route.clusters):
+            yield (
+                f"its runtime_key_prefix {route.runtime_key_prefix!r} moves another route too: "
+                f"give each its own at {route.path}.route.weighted_clusters"
+            )
+        if not f.given_prefix:
+            yield (
+                "without a stat_prefix its requests cannot be counted: add "
+                f"`stat_prefix: {prefix}` to {route.path}"
+            )
+        if unknown := [c for c in route.clusters if c not in clusters]:
+            yield f"its clusters {', '.join(unknown)} are not known here: give them under clusters"
+
+    return [f if f.obstacle else replace(f, obstacle="; ".join(obstacles(f))) for f in found]
+
+
+def _free_prefix(name: str, taken: set[str]) -> str:
+    """`name` as a stat_prefix or runtime_key_prefix that is not in use."""
+    return _free(re.sub(r"[^A-Za-z0-9_-]", "_", name), taken, "_")
 
 
 def _write_prefixes(

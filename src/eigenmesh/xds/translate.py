@@ -31,8 +31,7 @@ class Translator:
     def __init__(self, config: OperatorConfig, *, runtime_layer: str = "eigenmesh") -> None:
         self._config = config
         self._runtime_layer = runtime_layer
-        self._steered = {route.name: route for route in config.steered}
-        self._splits: dict[str, tuple[Mapping[str, float] | None, Split]] = {}
+        self._splits = Splits(config)
         self._tables = {
             name: _Table(table, [r for r in config.steered if r.route_config == name])
             for name, table in config.tables.items()
@@ -44,47 +43,65 @@ class Translator:
         previous: a snapshot by this translator; what the plan does not change is taken from it.
         Raises MeshError if the plan does not fit the configuration.
         """
-        self._check(plan)
-        splits = {n: self._split(r, plan.weights.get(n)) for n, r in self._steered.items()}
+        splits = self._splits.under(plan)
         moving = [table.resource(splits) for table in self._tables.values()]
-        moving.append(self._runtime(plan.limits))
+        moving.append(runtime(self._runtime_layer, limit_keys(plan, self._config)))
         if previous is not None:
             return previous.replace(moving)
         return Snapshot([*self._config.fixed, *moving])
 
-    def _check(self, plan: Plan) -> None:
+
+class Splits:
+    """What plans say of the weights of one configuration, in integers."""
+
+    def __init__(self, config: OperatorConfig) -> None:
+        self._steered = {route.name: route for route in config.steered}
+        self._known: dict[str, tuple[Mapping[str, float] | None, Split]] = {}
+
+    def under(self, plan: Plan) -> dict[str, Split]:
+        """Of every steered route. Raises MeshError if the plan does not fit the configuration."""
         for route in plan.weights.keys() - self._steered.keys():
             split = dict(plan.weights[route])
             raise MeshError(f"weights.{route}", split, "this route is not steered")
-        for cluster in plan.limits:
-            if cluster not in self._config.clusters:
-                raise MeshError(f"limits.{cluster}", cluster, "no such cluster is defined")
+        return {n: self._split(r, plan.weights.get(n)) for n, r in self._steered.items()}
 
     def _split(self, route: SteeredRoute, given: Mapping[str, float] | None) -> Split:
         """As before if the plan's part is as before: most routes of a large mesh do not move."""
-        before, split = self._splits.get(route.name, (None, None))
+        before, split = self._known.get(route.name, (None, None))
         if split is None or (given is not before and given != before):
             if given is not None and given.keys() != route.weights.keys():
                 names = ", ".join(route.clusters)
                 remedy = f"give one for each of: {names}"
                 raise MeshError(f"weights.{route.name}", dict(given), remedy)
             split = _integers(route, given)
-            self._splits[route.name] = given, split
+            self._known[route.name] = given, split
         return split
 
-    def _runtime(self, limits: Mapping[str, BreakerLimits]) -> Resource:
-        layer = Runtime(name=self._runtime_layer)
-        for cluster, limit in sorted(limits.items()):
-            if limit == self._config.own_limits.get(cluster):
-                # Without a key the operator's own thresholds hold, of both priorities.
-                continue
-            # High priority too: it would silently keep 1024.
-            for priority in ("default", "high"):
-                for name in BreakerLimits.__slots__:
-                    key = f"circuit_breakers.{cluster}.{priority}.{name}"
-                    layer.layer.fields[key].number_value = getattr(limit, name)
-        # An empty layer is sent as well: Envoy waits for it at its start.
-        return Resource.of(layer, self._runtime_layer)
+
+def limit_keys(plan: Plan, config: OperatorConfig) -> dict[str, int]:
+    """The runtime keys that put the plan's limits in force. Raises MeshError if the plan does not
+    fit the configuration."""
+    keys = {}
+    for cluster, limit in plan.limits.items():
+        if cluster not in config.clusters:
+            raise MeshError(f"limits.{cluster}", cluster, "no such cluster is defined")
+        if limit == config.own_limits.get(cluster):
+            # Without a key the operator's own thresholds hold, of both priorities.
+            continue
+        # High priority too: it would silently keep 1024.
+        for priority in ("default", "high"):
+            for name in BreakerLimits.__slots__:
+                keys[f"circuit_breakers.{cluster}.{priority}.{name}"] = getattr(limit, name)
+    return keys
+
+
+def runtime(layer: str, keys: Mapping[str, int]) -> Resource:
+    """The Runtime resource of this name. To be sent even if empty: Envoy waits for it at its
+    start."""
+    message = Runtime(name=layer)
+    for key, value in keys.items():
+        message.layer.fields[key].number_value = value
+    return Resource.of(message, layer)
 
 
 def _integers(route: SteeredRoute, split: Mapping[str, float] | None) -> Split:
