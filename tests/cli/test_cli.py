@@ -32,10 +32,10 @@ def settings_file(tmp_path: Path) -> Path:
     return file
 
 
-def validate_with_envoy(bootstrap: str, folder: Path) -> None:
+def validate_with_envoy(bootstrap: str, folder: Path, *options: str) -> None:
     (folder / "envoy.yaml").write_text(bootstrap)
     done = subprocess.run(
-        [str(envoy_binary()), "--mode", "validate", "-c", str(folder / "envoy.yaml")],
+        [str(envoy_binary()), "--mode", "validate", "-c", str(folder / "envoy.yaml"), *options],
         capture_output=True,
         text=True,
         timeout=60,
@@ -84,6 +84,31 @@ def test_the_composed_bootstrap_is_the_printed_one_and_valid(tmp_path: Path) -> 
         "regenerate deploy/envoy.yaml with the command above"
     )
     validate_with_envoy(done.stdout, tmp_path)
+
+
+def test_overlay_says_what_is_served_and_what_to_add(settings_file: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(settings_file.read_text())
+    del settings["steer"]
+    settings_file.write_text(yaml.safe_dump(settings))
+    done = eigenmesh("bootstrap", "--overlay", "-c", settings_file)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"eigenmesh: {settings_file}: overlay: False: set overlay: true, or leave out --overlay\n"
+    )
+    settings_file.write_text(yaml.safe_dump(settings | {"overlay": True}))
+    done = eigenmesh("check", settings_file)
+    assert done.returncode == 0, done.stderr
+    assert "  overlay: serves one runtime layer (eigenmesh) and nothing else\n" in done.stdout
+    done = eigenmesh("bootstrap", "--overlay", "-c", settings_file)
+    assert done.returncode == 0, done.stderr
+    lacking = [line for line in done.stdout.splitlines() if line.startswith("# not steered: ")]
+    assert any(
+        "route shop: " in line and "runtime_key_prefix: shop" in line and "routes[0]" in line
+        for line in lacking
+    )
+    # Envoy itself puts it together with what the operator has.
+    stage_only = yaml.safe_dump(stage.static_bootstrap(stage.Ports()))
+    validate_with_envoy(stage_only, tmp_path, "--config-yaml", done.stdout)
 
 
 def test_ctl_without_a_server_says_what_to_do() -> None:

@@ -73,14 +73,31 @@ def upstream(one: Upstream, ports: stage.Ports) -> ChildProcess:
     return ChildProcess(f"upstream-{one.name}", argv, ready_port=port)
 
 
+def steerable(resources: dict[str, Any]) -> dict[str, Any]:
+    """The stage's `static_resources` with what overlay mode needs."""
+    for listener in resources["listeners"]:
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        for host in manager["route_config"]["virtual_hosts"]:
+            for route in host["routes"]:
+                if route["name"] in stage.ROUTES:
+                    route["stat_prefix"] = route["name"]
+                    weighted = route["route"]["weighted_clusters"]
+                    weighted["runtime_key_prefix"] = f"weights.{route['name']}"
+    return resources
+
+
 @pytest.fixture
 async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stack]:
-    """Parametrize indirectly with {"prometheus": True} for Prometheus instead of the scrape."""
+    """Parametrize indirectly with {"prometheus": True} for Prometheus instead of the scrape, with
+    {"overlay": True} for an Envoy that has everything from its own file and Eigenmesh's layer."""
     options: dict[str, Any] = getattr(request, "param", {})
     ports = stage.Ports()
     prometheus = options.get("prometheus", False)
     settings = stage.settings(ports, tmp_path / "journal.sqlite", prometheus=prometheus)
     settings.update(options.get("settings", {}))
+    if overlay := options.get("overlay", False):
+        static = steerable(stage.envoy_resources(ports))
+        settings |= {"overlay": True, "envoy": {"static_resources": static}}
     (tmp_path / "eigenmesh.yaml").write_text(yaml.safe_dump(settings))
     bootstrap = subprocess.run(
         [sys.executable, "-m", "eigenmesh", "bootstrap", "-c", str(tmp_path / "eigenmesh.yaml")],
@@ -94,7 +111,12 @@ async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         if prometheus:
             server = PrometheusProcess([f"127.0.0.1:{ports.admin}"], ports.prometheus)
             await cleanup.enter_async_context(server)
-        envoy = EnvoyProcess(bootstrap, ports.admin, log=tmp_path / "envoy.log")
+        log = tmp_path / "envoy.log"
+        if overlay:
+            own = {**stage.static_bootstrap(ports), "static_resources": static}
+            envoy = EnvoyProcess(own, ports.admin, log=log, extra=("--config-yaml", bootstrap))
+        else:
+            envoy = EnvoyProcess(bootstrap, ports.admin, log=log)
         load = LoadGenerator(ports.envoy)
         running = Stack(tmp_path, ports, settings, envoy, load)
         cleanup.callback(running.stop_sidecars)

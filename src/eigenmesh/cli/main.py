@@ -78,6 +78,9 @@ def check(
     settings = _load(file)
     plan = settings.groups.original_plan()
     typer.echo(f"{file}: valid")
+    if settings.model.overlay:
+        layer = settings.model.runtime_layer
+        typer.echo(f"  overlay: serves one runtime layer ({layer}) and nothing else")
     for route in settings.topology.routes:
         split = ", ".join(f"{c} {w:.0%}" for c, w in plan.weights[route.name].items())
         typer.echo(f"  steers route {route.name}: {split}")
@@ -127,11 +130,18 @@ def bootstrap(
         Path | None,
         typer.Option("--output", "-o", help="Folder for bootstrap.yaml and, with TLS, secrets."),
     ] = None,
+    overlay: Annotated[
+        bool,
+        typer.Option("--overlay", help="What to add to an Envoy that keeps its control plane."),
+    ] = False,
 ) -> None:
     """Prints the Envoy bootstrap that joins this Eigenmesh, or writes it into a folder.
 
     With TLS it has to be a folder: Envoy watches its certificates only if files of their own name
     them.
+
+    With `overlay: true` in the settings it prints what to add to the bootstrap that you have, and
+    which of your weighted routes lack something.
 
     Example: `eigenmesh bootstrap -c eigenmesh.yaml > envoy.yaml && envoy -c envoy.yaml`
     """
@@ -139,6 +149,9 @@ def bootstrap(
     from eigenmesh.control.documents import dump_yaml
     from eigenmesh.control.joining import client_tls
     from eigenmesh.control.settings import SettingsError
+
+    if overlay and not settings.model.overlay:
+        _fail(f"{config}: overlay: False: set overlay: true, or leave out --overlay")
     from eigenmesh.xds.bootstrap import bootstrap_yaml
     from eigenmesh.xds.client_tls import secret_files
 
@@ -157,7 +170,12 @@ def bootstrap(
         admin_address=node.admin,
         runtime_layer=settings.model.runtime_layer,
         tls=tls,
+        overlay=settings.model.overlay,
     )
+    if settings.model.overlay:
+        # A name may have line breaks.
+        lines = (" ".join(line.split()) for line in settings.groups.left_alone)
+        text = "".join(f"# not steered: {line}\n" for line in lines) + text
     if output is None:
         typer.echo(text, nl=False)
         return
@@ -192,6 +210,9 @@ def adopt(
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
 ) -> None:
     """Turns a static envoy.yaml into Eigenmesh settings and the bootstrap that joins it.
+
+    An Envoy with dynamic_resources keeps its control plane: Eigenmesh then serves one runtime
+    layer beside it (overlay: true).
 
     Your file is not changed. Nothing is steered before you say so (mode: observe).
 

@@ -1,7 +1,8 @@
 """From an operator's static envoy.yaml to Eigenmesh settings and the bootstrap that joins it.
 
 Pure: documents in, documents out. What Envoy needs before it can ask for anything stays in the
-bootstrap; listeners, clusters and secrets move to the settings, from where they are served.
+bootstrap; listeners, clusters and secrets move to the settings, from where they are served. An
+Envoy that has a control plane keeps it and everything else, and gets a runtime layer (overlay).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from eigenmesh.control.joining import client_tls
 from eigenmesh.control.settings import Settings, SettingsError, parse_document
-from eigenmesh.xds.bootstrap import bootstrap
+from eigenmesh.xds.bootstrap import beside_another, bootstrap
 from eigenmesh.xds.client_tls import ClientTls, secret_files
 
 _ADMIN = "127.0.0.1:9901"
@@ -42,26 +43,22 @@ def adopt(
     folder: str = ".",
     envoy: Path | None = None,
 ) -> Adopted:
-    """Splits `document`, a static Envoy v3 bootstrap.
+    """Splits `document`, a static Envoy v3 bootstrap, or reads one with dynamic resources.
 
     base: settings that are kept, such as xds.tls and node.tls. folder: where Envoy finds secrets.
     envoy: Envoy's executable or a FileDescriptorSet; the settings refer to it if the document
     uses what is not known here.
 
-    Raises SettingsError, one line per complaint, when Envoy has a control plane already, when its
-    admin port cannot be read, or when a resource cannot be served.
+    Raises SettingsError, one line per complaint, when its admin port cannot be read, or when a
+    resource cannot be served.
     """
+    overlay = bool(document.get("dynamic_resources") or document.get("dynamicResources"))
     static = document.get("static_resources", document.get("staticResources"))
+    if overlay:
+        # What is only read needs no secrets.
+        static = {k: v for k, v in (static or {}).items() if k in ("listeners", "clusters")}
     if not isinstance(static, Mapping):
         raise SettingsError([f"{file}: static_resources: missing; nothing here can be served"])
-    for key in ("dynamic_resources", "dynamicResources"):
-        if key in document:
-            raise SettingsError(
-                [
-                    f"{file}: {key}: this Envoy has a control plane already; "
-                    "keep it, and let Eigenmesh serve a runtime layer beside it (overlay: true)"
-                ]
-            )
     node = document.get("node") or {}
     admin = _admin_address(document.get("admin"), file)
     base = base or {}
@@ -69,6 +66,7 @@ def adopt(
         "mode": "observe",
         "telemetry": {"envoy": {"admin": [f"http://{_reachable(admin)}"]}},
         **base,
+        **({"overlay": True} if overlay else {}),
         "xds": {"listen": xds_address, **(base.get("xds") or {})},
         "node": {
             **(base.get("node") or {}),
@@ -108,8 +106,13 @@ def _bootstrap(
         tls=tls,
     )
     own = {_snake(k): v for k, v in document.items()}
-    static = own.pop("static_resources")
+    static = own.pop("static_resources", None) or {}
     layers = (own.pop("layered_runtime", None) or {}).get("layers")
+    if settings.model.overlay:
+        joined = {key: joined[key] for key in ("node", "admin")} | beside_another(joined)
+    else:
+        own.pop("dynamic_resources", None)
+    [*before, served] = joined["layered_runtime"]["layers"]
     # Two ways to say when statistics are flushed exclude each other, and Eigenmesh needs its own:
     # otherwise histograms are seconds old when they are read.
     own.pop("stats_flush_interval", None)
@@ -117,15 +120,16 @@ def _bootstrap(
     merged["node"] = {**joined["node"], **(own.get("node") or {})}
     merged["admin"] = own.get("admin") or joined["admin"]
     merged["stats_config"] = _stats_config(joined["stats_config"], own.get("stats_config") or {})
-    if layers:
-        # The operator's layers first: a later layer wins, and theirs may not know the plan.
-        layer = settings.model.runtime_layer
-        served = [one for one in joined["layered_runtime"]["layers"] if one["name"] == layer]
-        merged["layered_runtime"] = {"layers": [*layers, *served]}
+    # The operator's layers first: a later layer wins, and theirs may not know the plan.
+    merged["layered_runtime"] = {"layers": [*(layers or before), served]}
+    ours = joined["static_resources"]["clusters"]
+    if settings.model.overlay:
+        clusters = [*ours, *(static.get("clusters") or ())]
+        merged["static_resources"] = {**static, "clusters": clusters}
+        return merged
     # Envoy wants the clusters that its bootstrap itself speaks to before it can ask for any.
     kept = [c for c in static.get("clusters") or () if c.get("name") in _cluster_names(own)]
-    clusters = [*joined["static_resources"]["clusters"], *kept]
-    merged["static_resources"] = {"clusters": clusters}
+    merged["static_resources"] = {"clusters": [*ours, *kept]}
     return merged
 
 
@@ -180,10 +184,21 @@ def _snake(key: str) -> str:
 def _understood(settings: Settings) -> list[str]:
     operator = settings.operator
     plan = operator.original_plan()
-    lines = [
-        f"understood: {len(operator.clusters)} clusters, {len(operator.tables)} route tables, "
-        f"{len(operator.fixed)} resources that no plan changes"
-    ]
+    if settings.model.overlay:
+        lines = [
+            "overlay: this Envoy has a control plane and keeps it; Eigenmesh will serve one "
+            f"runtime layer ({settings.model.runtime_layer}) and nothing else"
+        ]
+        nothing = (
+            "add the control plane's weighted routes and their clusters to the settings, "
+            "under envoy.routes and envoy.clusters (Envoy's /config_dump has them)"
+        )
+    else:
+        lines = [
+            f"understood: {len(operator.clusters)} clusters, {len(operator.tables)} route tables, "
+            f"{len(operator.fixed)} resources that no plan changes"
+        ]
+        nothing = "no route has two or more weighted clusters"
     if (newer := settings.model.envoy_descriptors) is not None:
         lines.append(f"reads: {newer}, for what this Envoy knows and Eigenmesh alone does not")
     for route in settings.topology.routes:
@@ -191,7 +206,7 @@ def _understood(settings: Settings) -> list[str]:
         lines.append(f"will steer: route {route.name}: {split}")
     lines += [f"leaves alone: {line}" for line in operator.left_alone]
     if not settings.topology.routes:
-        lines.append("will steer nothing: no route has two or more weighted clusters")
+        lines.append(f"will steer nothing: {nothing}")
     return lines
 
 
