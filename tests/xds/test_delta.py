@@ -209,6 +209,30 @@ def test_what_was_refused_is_not_tried_in_parts_once_it_has_changed() -> None:
     assert stream.lanes[0].acked_version == better.of(ROUTE).version
 
 
+def test_what_was_refused_alone_is_parked_though_it_was_refused_in_company_before() -> None:
+    stream = begin(snapshot(ROUTE, a=1, b=1), ask_delta(ROUTE, "a", "b"))
+    stream.receive(ask_delta(ROUTE, nonce=take_one(stream).nonce, error="no"))
+    stream.update(snapshot(ROUTE, a=2, b=1))
+    told = []
+    while responses := take(stream):
+        told += [response.names for response in responses]
+        stream.receive(ask_delta(ROUTE, nonce=responses[0].nonce, error="no"))
+    assert sorted(told) == [("a",), ("b",)]
+
+
+def test_who_refuses_without_end_leaves_no_more_to_try_in_parts() -> None:
+    names = tuple("abcdefgh")
+    stream = begin(Snapshot(resource(ROUTE, n) for n in names), ask_delta(ROUTE, *names))
+    for _ in range(100):
+        stream.receive(ask_delta(ROUTE, nonce=take_one(stream).nonce, error="no"))
+        stream.receive(ask_delta(ROUTE, *names))
+    tried = 0
+    while told := take(stream):
+        tried += 1
+        stream.receive(ask_delta(ROUTE, nonce=told[0].nonce, error="no"))
+    assert tried <= 2 * len(names)
+
+
 def test_latest_wins_while_a_response_is_in_flight() -> None:
     stream = begin(snapshot(CLUSTER, a=1), ask_delta(CLUSTER))
     first = take_one(stream)
@@ -323,6 +347,30 @@ def test_a_cluster_in_flight_does_not_hold_back_weights_of_known_clusters() -> N
     )
     stream.update(changed)
     assert [t.type_url for t in take(stream)] == [CLUSTER, ROUTE]
+
+
+def test_what_had_to_wait_and_is_as_it_was_again_is_not_told_again() -> None:
+    """ "When to send an update". Neither the withdrawal of b nor the route to c was ever sent."""
+    before = routed("a", "b")
+    stream = acked(begin(before, ask_delta(CLUSTER), ask_delta(ROUTE, "r")))
+    stream.update(routed("a", "c"))
+    clusters = take_one(stream)
+    assert (clusters.names, clusters.removed) == (("c",), ())
+    stream.update(before.replace([resource(CLUSTER, "c")]))
+    stream.receive(ask_delta(CLUSTER, nonce=clusters.nonce))
+    assert take(stream) == []
+
+
+def test_what_is_given_up_while_it_is_in_flight_cannot_be_refused() -> None:
+    """Else the stream would wait for it for ever, and never withdraw the cluster."""
+    stream = acked(begin(routed("a"), ask_delta(CLUSTER), ask_delta(ROUTE, "r")))
+    stream.update(routed("a").replace([resource(ROUTE, "r", "bad", needs=[(CLUSTER, "a")])]))
+    told = take_one(stream)
+    stream.receive(ask_delta(ROUTE, unsubscribe=["r"]))
+    stream.receive(ask_delta(ROUTE, nonce=told.nonce, error="no"))
+    assert not stream.lanes[-1].refused
+    stream.update(Snapshot())
+    assert take_one(stream).removed == ("a",)
 
 
 def test_the_node_is_taken_from_the_first_request() -> None:

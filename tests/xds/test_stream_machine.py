@@ -2,7 +2,8 @@
 
 The client holds what it has accepted, refuses what is "bad", forgets what it unsubscribes from,
 and may lose its connection. Whenever everything has been sent and answered, it must hold exactly
-what it asked for, and an idle stream must send nothing.
+what it asked for, and an idle stream must send nothing. Nothing is told twice, unless the client
+asked again, or refused it together with something else.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ BAD_VERSIONS = {resource(CLUSTER, n, BAD).version for n in NAMES}
 class Side:
     """What the client has of one type. wildcard, names: what it asks for.
 
-    disputed: what it still has because it refused the response that removed it.
+    disputed: what it still has because it refused the response that removed it. told: what was
+    said on this stream last of each name (None: nothing yet, of a type that is sent whole).
+    awaited: names that the client asked for and was not told since. retried: what may be told
+    once more, since it was refused in company.
     """
 
     def __init__(self) -> None:
@@ -57,6 +61,40 @@ class Side:
         self.disputed: set[str] = set()
         self.version = ""
         self.nonce = ""
+        self.told: dict[str, str] | None = None
+        self.awaited: set[str] = set()
+        self.retried: set[str] = set()
+
+    def begin(self, known: dict[str, str] | None) -> None:
+        """A stream begins, on which the server is to take it that the client has these."""
+        self.told = known
+        self.awaited = set(self.names - (known or {}).keys())
+        self.retried = set()
+
+    def ask(self, more: frozenset[str], less: frozenset[str]) -> None:
+        self.told = {n: v for n, v in (self.told or {}).items() if n not in less}
+        self.awaited = (self.awaited | more) - less
+        self.retried -= less
+
+    def tell(self, told: Told, *, whole: bool) -> None:
+        """Nothing may be told without a reason."""
+        says = {**told.versions, **dict.fromkeys(told.removed, "")}
+        if whole:
+            assert says != self.told or self.awaited, "the same again"
+            self.told, self.awaited = says, set()
+            return
+        before = self.told or {}
+        again = {name for name, version in says.items() if before.get(name) == version}
+        assert again <= self.awaited | self.retried, "the same again"
+        self.told = before | says
+        self.awaited -= says.keys()
+        self.retried -= says.keys()
+
+    def refuse(self, told: Told) -> None:
+        names = {*told.names, *told.removed}
+        self.retried -= names
+        if len(names) > 1:
+            self.retried |= names
 
     def covers(self, name: str) -> bool:
         return self.wildcard or name in self.names
@@ -124,12 +162,15 @@ class Machine(RuleBasedStateMachine):
         side.names = (side.names | more) - less
         # The client forgets what it gives up, and what it asks for anew.
         side.held = {n: v for n, v in side.held.items() if n in side.names and n not in more}
+        side.ask(more - less, less)
         self.ask(type_url, more - less, less)
 
     @rule()
     def pump(self) -> None:
         while (response := self.stream.next()) is not None:
             told = read(self.stream, response)
+            whole = isinstance(self, SotwMachine) and told.type_url == CLUSTER
+            self.sides[told.type_url].tell(told, whole=whole)
             self.must_have_its_cluster(told)
             self.must_not_lose_its_cluster(told)
             self.inbox.append(told)
@@ -230,6 +271,7 @@ class DeltaMachine(Machine):
     def first(self, type_url: str) -> None:
         side = self.sides[type_url]
         known = {n: v for n, v in side.held.items() if side.covers(n)}
+        side.begin(known)
         self.stream.receive(ask_delta(type_url, *side.names, known=known))
 
     def ask(self, type_url: str, more: frozenset[str], less: frozenset[str]) -> None:
@@ -256,6 +298,7 @@ class DeltaMachine(Machine):
                 side.held.pop(name, None)
         else:
             side.disputed |= set(told.removed)
+            side.refuse(told)
         return not bad
 
     def withdrawn(self, told: Told) -> set[str]:
@@ -285,6 +328,7 @@ class SotwMachine(Machine):
 
     def first(self, type_url: str) -> None:
         side = self.sides[type_url]
+        side.begin(None)
         self.stream.receive(ask_sotw(type_url, *side.names, version=side.version))
 
     def ask(self, type_url: str, more: frozenset[str], less: frozenset[str]) -> None:
@@ -315,6 +359,8 @@ class SotwMachine(Machine):
             side.version = told.version
             new = {n: v for n, v in told.versions.items() if side.covers(n)}
             side.held = new if told.type_url == CLUSTER else side.held | new
+        elif told.type_url != CLUSTER:
+            side.refuse(told)
         self.stream.receive(
             ask_sotw(
                 told.type_url,

@@ -151,6 +151,7 @@ class Lane:
         self.in_flight: _Flight | None = None
         self.greeted = True
         self._owed: set[str] = set()
+        self._put_off: set[str] = set()
         self._owed_everything = False
         self._doubted: list[frozenset[str]] = []
         self._seen: TypeSet | None = None
@@ -172,6 +173,7 @@ class Lane:
             self.refused = {n: t for n, t in self.refused.items() if covers(n)}
             self.unproven = {n for n in self.unproven if covers(n)}
             self._owed = {n for n in self._owed if covers(n)}
+            self._put_off = {n for n in self._put_off if covers(n)}
 
     def owe(self, name: str) -> None:
         """The client is to get `name` again if it follows it."""
@@ -185,7 +187,7 @@ class Lane:
 
     def due(self, resources: TypeSet) -> set[str]:
         """Names that the client has to be told about."""
-        due = set(self._owed)
+        due = self._owed | {n for n in self._put_off if self._differs(n, resources)}
         if self._owed_everything:
             due.update(resources.resources)
         if self._seen is None:
@@ -216,7 +218,8 @@ class Lane:
     def compared(self, resources: TypeSet, later: Iterable[str] = ()) -> None:
         """All that was due is in the next response, but for `later`."""
         self._seen = resources
-        self._owed = set(later)
+        self._put_off = set(later)
+        self._owed = self._put_off.copy() if self._owed_everything else self._owed & self._put_off
         self._owed_everything = False
 
     def in_step(self, resources: TypeSet) -> None:
@@ -250,17 +253,24 @@ class Lane:
         if request.HasField("error_detail"):
             text = request.error_detail.message or "no reason given"  # type: ignore[attr-defined]
             self.nacks += 1
-            self.refused.update(dict.fromkeys(flight.names, text))
-            if len(flight.names) > 1 and not whole:
-                names = sorted(flight.names)
-                half = len(names) // 2
-                self._doubted += [frozenset(names[:half]), frozenset(names[half:])]
+            # What it does not follow any more, it cannot refuse.
+            refused = filter(self.subscription.covers, flight.names)
+            self.refused.update(dict.fromkeys(refused, text))
+            if not whole:
+                # Groups have no name in common: a client may refuse the same for ever.
+                apart = flight.names.isdisjoint
+                left = (g if apart(g) else g - flight.names for g in self._doubted)
+                self._doubted = [group for group in left if group]
+                if len(flight.names) > 1:
+                    names = sorted(flight.names)
+                    half = len(names) // 2
+                    self._doubted += [frozenset(names[:half]), frozenset(names[half:])]
             return (Nack(self.type_url, flight.resources.version, flight.names, text),)
         self.unproven -= flight.names
         for name in [n for n in self.refused if n in flight.names]:
             del self.refused[name]
         version = flight.resources.version
-        if not self.refused and not self._owed:
+        if not (self.refused or self._owed or self._put_off):
             self.acked_version = version
         return (Ack(self.type_url, version, flight.names, flight.resources),)
 
