@@ -6,9 +6,10 @@ import pytest
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 
 from eigenmesh.xds.delta import DeltaStream
+from eigenmesh.xds.request import ProtocolError
 from eigenmesh.xds.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME
 from eigenmesh.xds.snapshot import Snapshot
-from eigenmesh.xds.stream import Ack, Nack, ProtocolError
+from eigenmesh.xds.stream import Ack, Nack
 
 from .support import ask_delta, resource, snapshot, take, take_one
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 
 from eigenmesh.xds import wire
+from eigenmesh.xds.request import check_length, check_names, parse_request
 from eigenmesh.xds.snapshot import TypeSet
-from eigenmesh.xds.stream import ABSENT, Ack, Lane, Nack, Response, Stream, parse_request
+from eigenmesh.xds.stream import ABSENT, Ack, Lane, Nack, Response, Stream
 
 
 class DeltaStream(Stream):
@@ -19,6 +20,7 @@ class DeltaStream(Stream):
     def receive(self, request: DeltaDiscoveryRequest) -> tuple[Ack | Nack, ...]:
         """Raises ProtocolError."""
         self._identify(request)
+        check_names("resource_names_subscribe", request.resource_names_subscribe)
         lane, first = self._lane(request.type_url)
         # The nonce pairs an answer with its response and nothing else: a request with a stale one
         # still subscribes ("Incremental xDS").
@@ -30,9 +32,13 @@ class DeltaStream(Stream):
             # On reconnect: what the client has is compared, not sent again.
             covers = lane.subscription.covers
             known = request.initial_resource_versions
+            check_names("initial_resource_versions", known)
+            check_length("initial_resource_versions", known.values())
+            self._known += len(known)
             lane.sent = {name: known[name] for name in known if covers(name)}
             answers += self._resumed(lane.type_url, lane.sent)
         lane.apply(change, resend=not first)
+        self._check_names()
         return answers
 
     def _respond(self, lane: Lane, resources: TypeSet, due: set[str]) -> Response | None:

@@ -23,6 +23,7 @@ from eigenmesh.xds.csds import ClientStatus
 from eigenmesh.xds.delta import DeltaStream
 from eigenmesh.xds.node import DEFAULT_GROUP, Grouping, Node
 from eigenmesh.xds.options import ServerOptions
+from eigenmesh.xds.request import ProtocolError
 from eigenmesh.xds.resource import (
     CLUSTER,
     ENDPOINT,
@@ -37,7 +38,7 @@ from eigenmesh.xds.served import Served
 from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.sotw import SotwStream
 from eigenmesh.xds.status import NodeStatus, StreamStatus, by_node
-from eigenmesh.xds.stream import Ack, Nack, NodeRefusedError, ProtocolError, Response
+from eigenmesh.xds.stream import Ack, Nack, NodeRefusedError, Response
 
 log = logging.getLogger(__name__)
 

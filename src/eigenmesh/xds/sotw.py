@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 
+from eigenmesh.xds.request import check_length, check_names, parse_request
 from eigenmesh.xds.snapshot import TypeSet
 from eigenmesh.xds.stream import (
     ABSENT,
@@ -18,7 +19,6 @@ from eigenmesh.xds.stream import (
     Nack,
     Response,
     Stream,
-    parse_request,
 )
 
 
@@ -37,6 +37,8 @@ class SotwStream(Stream):
     def receive(self, request: DiscoveryRequest) -> tuple[Ack | Nack, ...]:
         """Raises ProtocolError."""
         self._identify(request)
+        check_names("resource_names", request.resource_names)
+        check_length("version_info", [request.version_info])
         lane, first = self._lane(request.type_url)
         nonce = request.response_nonce
         if nonce and lane.nonce and nonce != lane.nonce:
@@ -51,6 +53,7 @@ class SotwStream(Stream):
                 # known: routes must not wait for clusters that it may well have.
                 lane.unproven.clear()
         lane.apply(lane.subscription.state(request.resource_names))
+        self._check_names()
         if first and request.version_info:
             self._returning.add(lane.type_url)
         if first and lane.subscription.wildcard and not lane.subscription.names:

@@ -31,12 +31,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
+from eigenmesh.xds import request as limits
 from eigenmesh.xds import wire
 from eigenmesh.xds.node import Node
+from eigenmesh.xds.request import ProtocolError
 from eigenmesh.xds.resource import (
     CLUSTER,
     ENDPOINT,
@@ -64,18 +65,12 @@ _REFERRERS: Mapping[str, tuple[str, ...]] = {
 }
 """The types whose resources may refer to a resource of this one."""
 
-M = TypeVar("M", bound=Message)
-
 Admit = Callable[[Node], Snapshot | None]
 """Called once, when the client has said who it is: the content for this node, as in `update`.
 Raises NodeRefusedError."""
 
 ABSENT = ""
 """The version of a resource that does not exist."""
-
-
-class ProtocolError(Exception):
-    """The client broke the protocol; the stream should end with this text."""
 
 
 class NodeRefusedError(ProtocolError):
@@ -251,7 +246,8 @@ class Lane:
             return ()
         self.in_flight = None
         if request.HasField("error_detail"):
-            text = request.error_detail.message or "no reason given"  # type: ignore[attr-defined]
+            message: str = request.error_detail.message  # type: ignore[attr-defined]
+            text = message[: limits.TEXT_LENGTH] or "no reason given"
             self.nacks += 1
             # What it does not follow any more, it cannot refuse.
             refused = filter(self.subscription.covers, flight.names)
@@ -288,6 +284,7 @@ class Stream:
         self._lanes: dict[str, Lane] = {}
         self._snapshot: Snapshot | None = None
         self._nonces = 0
+        self._known = 0
         self._withheld = False
 
     @property
@@ -336,6 +333,7 @@ class Stream:
 
     def _lane(self, type_url: str) -> tuple[Lane, bool]:
         """The lane of a request, and whether the request is its first."""
+        limits.check_length("type_url", [type_url])
         type_url = type_url or self._only or ""
         if not type_url:
             raise ProtocolError("type_url is empty: an aggregated stream needs it in every request")
@@ -344,6 +342,7 @@ class Stream:
         lane = self._lanes.get(type_url)
         if lane is not None:
             return lane, False
+        limits.check_count("type_url", len(self._lanes) + 1, limits.TYPES)
         lane = self._lanes[type_url] = Lane(type_url)
         self._lanes = dict(sorted(self._lanes.items(), key=lambda item: _rank(item[0])))
         return lane, True
@@ -353,10 +352,21 @@ class Stream:
 
         Raises ProtocolError."""
         if self.node is None:
-            # Before it is admitted, so that a refusal can say whose it is.
-            self.node = Node.of(request.node)  # type: ignore[attr-defined]
+            message = request.node  # type: ignore[attr-defined]
+            limits.check_node(message)
+            try:
+                # Before it is admitted, so that a refusal can say whose it is.
+                self.node = Node.of(message)
+            except ValueError as error:  # a number that JSON does not have
+                raise ProtocolError(f"node.metadata: {error}") from error
             if self._admit is not None:
                 self._snapshot = self._admit(self.node)
+
+    def _check_names(self) -> None:
+        """Raises ProtocolError if the client follows, or says that it has, too many."""
+        followed = sum(len(lane.subscription.names) for lane in self._lanes.values())
+        limits.check_count("resource names", followed, limits.NAMES)
+        limits.check_count("initial_resource_versions", self._known, limits.NAMES)
 
     def _waits(self, resource: Resource | None) -> bool:
         """Something that the resource needs is not in force at this client yet."""
@@ -432,14 +442,6 @@ class Stream:
         # `nonce` is field 5 of both kinds of response.
         body += wire.field(5, lane.nonce)
         return Response(lane.type_url, resources.version, lane.nonce, names, body)
-
-
-def parse_request(kind: type[M], data: bytes) -> M:
-    """Raises ProtocolError."""
-    try:
-        return kind.FromString(data)
-    except DecodeError as error:
-        raise ProtocolError(f"these {len(data)} bytes are no {kind.DESCRIPTOR.name}") from error
 
 
 def _rank(type_url: str) -> int:
