@@ -86,11 +86,15 @@ class XdsEvent:
 
 @dataclass(eq=False)
 class _Group:
-    """What a group is served, to whom, and since when (type URL -> version, time)."""
+    """What a group is served, to whom, and since when (type URL -> version, time).
+
+    refused: what is given some more time before the group falls back from it.
+    """
 
     served: Served = field(default_factory=Served)
     connections: set[_Connection] = field(default_factory=set)
     since: dict[str, tuple[str, float]] = field(default_factory=dict)
+    refused: set[Key] = field(default_factory=set)
 
     def publish(self, snapshot: Snapshot, now: float) -> None:
         self.served.publish(snapshot)
@@ -419,19 +423,30 @@ class XdsServer:
             self._emit(connection, "ack", answer.type_url, answer.version, seconds=seconds)
         else:
             self._emit(connection, "nack", answer.type_url, answer.version, answer.text)
-            if self._options.fallback_after is not None:
-                keys = tuple((answer.type_url, name) for name in answer.names)
-                loop = asyncio.get_running_loop()
-                loop.call_later(self._options.fallback_after, self._fall_back, state, keys)
+            self._refused(state, answer)
         connection.answered[answer.type_url] = now
 
-    def _fall_back(self, state: _Group, keys: tuple[Key, ...]) -> None:
+    def _refused(self, state: _Group, nack: Nack) -> None:
+        assert state.served.snapshot is not None
+        there = state.served.snapshot.of(nack.type_url).resources
+        # Once for each resource that there is: a client may refuse without end.
+        keys = {(nack.type_url, name) for name in nack.names if name in there} - state.refused
+        if keys and self._options.fallback_after is not None:
+            state.refused |= keys
+            loop = asyncio.get_running_loop()
+            names = frozenset(name for _, name in keys)
+            loop.call_later(
+                self._options.fallback_after, self._fall_back, state, nack.type_url, names
+            )
+
+    def _fall_back(self, state: _Group, type_url: str, names: frozenset[str]) -> None:
         """Gives up what was refused then and is refused still."""
+        state.refused.difference_update((type_url, name) for name in names)
         still: dict[Key, tuple[str, str]] = {}
         for connection in state.connections:
             for lane in connection.stream.lanes:
-                for type_url, name in keys:
-                    if type_url == lane.type_url and name in lane.refused:
+                if lane.type_url == type_url:
+                    for name in names & lane.refused.keys():
                         still[type_url, name] = (lane.sent.get(name, ""), lane.refused[name])
                         culprit = connection
         if not still:
