@@ -93,23 +93,30 @@ class Told:
         return self.type_url == type_url
 
 
+def parse(body: bytes, *, delta: bool) -> Told:
+    """A response off the wire."""
+    if delta:
+        incremental = DeltaDiscoveryResponse.FromString(body)
+        versions = {r.name: r.version for r in incremental.resources}
+        assert len(versions) == len(incremental.resources), "a name is in a response once"
+        removed, version = tuple(incremental.removed_resources), incremental.system_version_info
+        return Told(
+            incremental.type_url, incremental.nonce, tuple(versions), versions, removed, version
+        )
+    sotw = DiscoveryResponse.FromString(body)
+    versions = {}
+    for packed in sotw.resources:
+        text = StringValue()
+        assert packed.Unpack(text)
+        # No version comes with it: it follows from the content.
+        versions[text.value.partition("=")[0]] = digest(packed.SerializeToString())
+    assert len(versions) == len(sotw.resources), "a name is in a response once"
+    return Told(sotw.type_url, sotw.nonce, tuple(versions), versions, (), sotw.version_info)
+
+
 def read(stream: DeltaStream | SotwStream, response: Response) -> Told:
     """Parses the bytes as a client would."""
-    if isinstance(stream, DeltaStream):
-        delta = DeltaDiscoveryResponse.FromString(response.body)
-        versions = {r.name: r.version for r in delta.resources}
-        removed, version = tuple(delta.removed_resources), delta.system_version_info
-        told = Told(delta.type_url, delta.nonce, tuple(versions), versions, removed, version)
-    else:
-        sotw = DiscoveryResponse.FromString(response.body)
-        versions = {}
-        for packed in sotw.resources:
-            text = StringValue()
-            assert packed.Unpack(text)
-            # No version comes with it: it follows from the content.
-            versions[text.value.partition("=")[0]] = digest(packed.SerializeToString())
-        version = sotw.version_info
-        told = Told(sotw.type_url, sotw.nonce, tuple(versions), versions, (), version)
+    told = parse(response.body, delta=isinstance(stream, DeltaStream))
     assert (told.type_url, told.nonce) == (response.type_url, response.nonce)
     return told
 
