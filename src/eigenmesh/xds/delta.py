@@ -38,7 +38,8 @@ class DeltaStream(Stream):
             lane.sent = {name: known[name] for name in known if covers(name)}
             answers += self._resumed(lane.type_url, lane.sent)
         lane.apply(change, resend=not first)
-        self._check_names()
+        if first or request.resource_names_subscribe:
+            self._check_names()
         return answers
 
     def _respond(self, lane: Lane, resources: TypeSet, due: set[str]) -> Response | None:
@@ -59,5 +60,4 @@ class DeltaStream(Stream):
         lane.compared(resources, waiting)
         if not told and lane.greeted:
             return None
-        head = wire.field(1, resources.version) + wire.field(4, resources.type_url)
-        return self._launch(lane, resources, told, head + b"".join(entries))
+        return self._launch(lane, resources, told, resources.delta_head + b"".join(entries))

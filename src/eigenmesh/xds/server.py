@@ -110,17 +110,21 @@ class _Group:
 
 @dataclass(eq=False)
 class _Connection:
-    """idle: the writer waits for `wake`. taken: the next response, found by the reader.
-    behind: something was published that the stream has not been given."""
+    """state: of its group, once that is known. idle: the writer waits for `wake`. taken: the next
+    response, found by the reader. writing: the type of the response that is being written, since
+    `writing_since`. behind: something was published that the stream has not been given."""
 
     peer: str
     since: float
     group: str = ""
+    state: _Group | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     answered: dict[str, float] = field(default_factory=dict)
     behind: bool = False
     idle: bool = False
     taken: Response | None = None
+    writing: str | None = None
+    writing_since: float = 0.0
     code: grpc.StatusCode | None = None
     error: str = ""
     ended: bool = False
@@ -171,6 +175,7 @@ class XdsServer:
         self._server: grpc.aio.Server | None = None
         self._moved = asyncio.Event()
         self._stopping = False
+        self._watch: asyncio.Task[None] | None = None
         self.merged = 0
 
     @property
@@ -213,11 +218,14 @@ class XdsServer:
         else:
             port = self._server.add_secure_port(self._listen, self._credentials)
         await self._server.start()
+        self._watch = asyncio.create_task(self._reset_stalled(), name="xds-stalled")
         return port
 
     async def stop(self, grace: float | None = 0.5) -> None:
         """Ends every stream; after `grace` seconds by force. Envoys keep what they have."""
         self._stopping = True
+        if self._watch is not None:
+            self._watch.cancel()
         for connection in self._connections:
             connection.end(grpc.StatusCode.UNAVAILABLE, "Eigenmesh is stopping")
         if self._server is not None:
@@ -290,7 +298,9 @@ class XdsServer:
         return True if lanes and all(lane.acked_version == version for lane in lanes) else None
 
     def _group(self, name: str) -> _Group:
-        return self._groups.setdefault(name, _Group())
+        if (group := self._groups.get(name)) is None:
+            group = self._groups[name] = _Group()
+        return group
 
     def _wake(self, state: _Group) -> None:
         for connection in state.connections:
@@ -325,8 +335,8 @@ class XdsServer:
         """Forgets the connection; nothing is sent to it any more."""
         if connection in self._connections:
             self._connections.discard(connection)
-            if connection.group:
-                self._group(connection.group).connections.discard(connection)
+            if connection.state is not None:
+                connection.state.connections.discard(connection)
                 self._emit(connection, "disconnect")
 
     def _admit(self, connection: _Connection, context: Context, node: Node) -> Snapshot | None:
@@ -338,10 +348,9 @@ class XdsServer:
         group = self._grouping.of(node)
         if group is None:
             raise NodeRefusedError(self._grouping.refusal(node))
-        connection.group = group
-        state = self._group(group)
-        state.connections.add(connection)
-        return state.served.snapshot
+        connection.group, connection.state = group, self._group(group)
+        connection.state.connections.add(connection)
+        return connection.state.served.snapshot
 
     async def _write(self, connection: _Connection, context: Context) -> None:
         while not connection.ended:
@@ -349,7 +358,9 @@ class XdsServer:
             while not connection.ended and (response := self._next(connection)) is not None:
                 # Before the write is over, since the client may answer before this task goes on.
                 self._emit(connection, "sent", response.type_url, response.version)
-                await self._send(connection, context, response)
+                connection.writing, connection.writing_since = response.type_url, _now()
+                await context.write(response.body)
+                connection.writing = None
             self._moved.set()
             if not connection.ended:
                 connection.idle = True
@@ -361,27 +372,25 @@ class XdsServer:
         if (response := connection.taken) is not None:
             connection.taken = None
             return response
-        if not connection.group:
+        if connection.state is None:
             return None
         connection.behind = False
-        connection.stream.update(self._group(connection.group).served.snapshot)
+        connection.stream.update(connection.state.served.snapshot)
         return connection.stream.next()
 
-    async def _send(self, connection: _Connection, context: Context, response: Response) -> None:
-        loop = asyncio.get_running_loop()
-        late = loop.call_later(self._options.write_timeout, self._reset, connection, response)
-        try:
-            await context.write(response.body)
-        finally:
-            late.cancel()
-
-    def _reset(self, connection: _Connection, response: Response) -> None:
-        """The client left the response unread. gRPC cannot end a stream before what was written
-        to it: when the client reads on, it finds the end behind this response, and comes back."""
-        reason = f"a response was not read for {self._options.write_timeout:g} s"
-        connection.end(grpc.StatusCode.DEADLINE_EXCEEDED, reason)
-        self._emit(connection, "reset", response.type_url, detail=reason)
-        self._leave(connection)
+    async def _reset_stalled(self) -> None:
+        """Ends the streams of clients that leave a response unread. gRPC cannot end a stream before
+        what was written to it: who reads on finds the end behind that response, and comes back."""
+        patience = self._options.write_timeout
+        while True:
+            await asyncio.sleep(patience / 4)
+            late = _now() - patience
+            for connection in list(self._connections):
+                if connection.writing is not None and connection.writing_since < late:
+                    reason = f"a response was not read for {patience:g} s"
+                    connection.end(grpc.StatusCode.DEADLINE_EXCEEDED, reason)
+                    self._emit(connection, "reset", connection.writing, detail=reason)
+                    self._leave(connection)
 
     async def _read(self, connection: _Connection, context: Context) -> None:
         try:
@@ -394,6 +403,9 @@ class XdsServer:
             connection.end(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except (grpc.aio.BaseError, RpcError) as error:
             log.debug("a stream ended: %s", error)
+        except Exception:
+            log.exception("a request of %s could not be handled", connection.node.id)
+            connection.end(grpc.StatusCode.INTERNAL, "this request could not be handled")
         finally:
             connection.end()
 
@@ -412,7 +424,8 @@ class XdsServer:
         connection.wake.set()
 
     def _answered(self, connection: _Connection, answer: Ack | Nack) -> None:
-        state = self._group(connection.group)
+        state = connection.state
+        assert state is not None, "who is not admitted has not been sent anything"
         now = _now()
         if isinstance(answer, Ack):
             state.served.accepted(answer.resources, answer.names)

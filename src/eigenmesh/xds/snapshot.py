@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 
 from eigenmesh.mesh import MeshError
@@ -63,6 +63,11 @@ class TypeSet:
         return found
 
     @cached_property
+    def delta_head(self) -> bytes:
+        """DeltaDiscoveryResponse without resources or a nonce."""
+        return wire.field(1, self.version) + wire.field(4, self.type_url)
+
+    @cached_property
     def sotw_body(self) -> bytes:
         """DiscoveryResponse with every resource, without a nonce."""
         return self.sotw_body_of(self.resources.values())
@@ -95,8 +100,7 @@ class Snapshot:
 
     def of(self, type_url: str) -> TypeSet:
         """The resources of a type; an empty set if there are none."""
-        found = self._sets.get(type_url)
-        return TypeSet(type_url, {}) if found is None else found
+        return self._sets.get(type_url) or _empty(type_url)
 
     @property
     def type_urls(self) -> tuple[str, ...]:
@@ -129,3 +133,8 @@ class Snapshot:
 
 def _share(resource: Resource) -> int:
     return int(digest(f"{resource.name}\n{resource.version}".encode()), 16)
+
+
+@lru_cache(maxsize=64)
+def _empty(type_url: str) -> TypeSet:
+    return TypeSet(type_url, {})

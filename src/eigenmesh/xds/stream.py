@@ -180,6 +180,14 @@ class Lane:
             return self.subscription.names | resources.resources.keys()
         return self.subscription.names
 
+    def at_rest(self, resources: TypeSet) -> bool:
+        """Nothing is owed, and this is what the client was last brought up to date with."""
+        return (
+            self._seen is resources
+            and self.greeted
+            and not (self._owed or self._put_off or self._owed_everything or self._doubted)
+        )
+
     def due(self, resources: TypeSet) -> set[str]:
         """Names that the client has to be told about."""
         due = self._owed | {n for n in self._put_off if self._differs(n, resources)}
@@ -316,6 +324,8 @@ class Stream:
         for lane in self._lanes.values():
             if lane.in_flight is None:
                 resources = self._snapshot.of(lane.type_url)
+                if lane.at_rest(resources):
+                    continue
                 due = lane.due(resources)
                 if (due or not lane.greeted) and (r := self._respond(lane, resources, due)):
                     return r
