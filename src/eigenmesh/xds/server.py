@@ -1,8 +1,8 @@
 """The xDS server: grpc.aio around the sans-IO streams.
 
-A connection has two tasks: one reads requests into its stream, one writes what the stream gives.
-The writer takes the next response only when the last one is written, so that a client which does
-not read delays itself alone, and after a while loses its stream.
+A connection has a task that reads requests into its stream, and at most one more that writes what
+the stream gave. The next response is taken only when the last one is written, so that a client
+which does not read delays itself alone, and after a while loses its stream.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from eigenmesh.xds.served import Served
 from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.sotw import SotwStream
 from eigenmesh.xds.status import NodeStatus, StreamStatus, by_node
-from eigenmesh.xds.stream import Ack, Nack, NodeRefusedError, Response
+from eigenmesh.xds.stream import Ack, Nack, NodeRefusedError
 
 log = logging.getLogger(__name__)
 
@@ -110,34 +110,29 @@ class _Group:
 
 @dataclass(eq=False)
 class _Connection:
-    """state: of its group, once that is known. idle: the writer waits for `wake`. taken: the next
-    response, found by the reader. writing: the type of the response that is being written, since
-    `writing_since`. behind: something was published that the stream has not been given."""
+    """state: of its group, once that is known. writing: the task that writes a response of the
+    type `writing_type` since `writing_since`. behind: something was published that the stream has
+    not been given. end: the status and the text with which the stream is ended, once it is."""
 
-    peer: str
+    context: Context
     since: float
+    end: asyncio.Future[tuple[grpc.StatusCode | None, str]]
     group: str = ""
     state: _Group | None = None
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
     answered: dict[str, float] = field(default_factory=dict)
     behind: bool = False
-    idle: bool = False
-    taken: Response | None = None
-    writing: str | None = None
+    writing: asyncio.Task[None] | None = None
+    writing_type: str = ""
     writing_since: float = 0.0
-    code: grpc.StatusCode | None = None
-    error: str = ""
-    ended: bool = False
     stream: _AnyStream = field(init=False)
 
     @property
     def node(self) -> Node:
         return self.stream.node or Node()
 
-    def end(self, code: grpc.StatusCode | None = None, error: str = "") -> None:
-        if not self.ended:
-            self.ended, self.code, self.error = True, code, error
-        self.wake.set()
+    def finish(self, code: grpc.StatusCode | None = None, error: str = "") -> None:
+        if not self.end.done():
+            self.end.set_result((code, error))
 
 
 class XdsServer:
@@ -227,7 +222,7 @@ class XdsServer:
         if self._watch is not None:
             self._watch.cancel()
         for connection in self._connections:
-            connection.end(grpc.StatusCode.UNAVAILABLE, "Eigenmesh is stopping")
+            connection.finish(grpc.StatusCode.UNAVAILABLE, "Eigenmesh is stopping")
         if self._server is not None:
             await self._server.stop(grace)
 
@@ -253,7 +248,7 @@ class XdsServer:
                 yield StreamStatus(
                     node=c.node,
                     group=c.group,
-                    peer=c.peer,
+                    peer=c.context.peer(),
                     age=now - c.since,
                     lanes=c.stream.lanes,
                     answered={kind: now - at for kind, at in c.answered.items()},
@@ -303,10 +298,11 @@ class XdsServer:
         return group
 
     def _wake(self, state: _Group) -> None:
+        loop = asyncio.get_running_loop()
         for connection in state.connections:
             self.merged += connection.behind or connection.stream.waiting
             connection.behind = True
-            connection.wake.set()
+            loop.call_soon(self._pump, connection)
 
     def _handler(self, kind: type[_AnyStream], only: str | None) -> grpc.RpcMethodHandler[Any, Any]:
         async def serve(_: object, context: Context) -> None:
@@ -317,16 +313,21 @@ class XdsServer:
         return grpc.stream_stream_rpc_method_handler(serve, None, None)
 
     async def _serve(self, kind: type[_AnyStream], only: str | None, context: Context) -> None:
-        connection = _Connection(context.peer(), _now())
-        connection.stream = kind(only, lambda node: self._admit(connection, context, node))
+        loop = asyncio.get_running_loop()
+        connection = _Connection(context, loop.time(), loop.create_future())
+        connection.stream = kind(only, lambda node: self._admit(connection, node))
         if self._stopping:
-            connection.end(grpc.StatusCode.UNAVAILABLE, "Eigenmesh is stopping")
+            connection.finish(grpc.StatusCode.UNAVAILABLE, "Eigenmesh is stopping")
         self._connections.add(connection)
-        reader = asyncio.create_task(self._read(connection, context))
+        reader = loop.create_task(self._read(connection))
         try:
-            await self._write(connection, context)
-            if connection.code is not None:
-                await context.abort(connection.code, connection.error)
+            code, error = await connection.end
+            if connection.writing is not None:
+                # gRPC cannot end a stream before what was written to it: who reads on finds the
+                # end behind that response.
+                await asyncio.wait([connection.writing])
+            if code is not None:
+                await context.abort(code, error)
         finally:
             reader.cancel()
             self._leave(connection)
@@ -339,10 +340,10 @@ class XdsServer:
                 connection.state.connections.discard(connection)
                 self._emit(connection, "disconnect")
 
-    def _admit(self, connection: _Connection, context: Context, node: Node) -> Snapshot | None:
+    def _admit(self, connection: _Connection, node: Node) -> Snapshot | None:
         """What the node is served. Raises NodeRefusedError."""
         if self._authorise is not None:
-            reason = self._authorise(node, _certified(context))
+            reason = self._authorise(node, _certified(connection.context))
             if reason is not None:
                 raise NodeRefusedError(reason)
         group = self._grouping.of(node)
@@ -352,35 +353,32 @@ class XdsServer:
         connection.state.connections.add(connection)
         return connection.state.served.snapshot
 
-    async def _write(self, connection: _Connection, context: Context) -> None:
-        while not connection.ended:
-            connection.wake.clear()
-            while not connection.ended and (response := self._next(connection)) is not None:
-                # Before the write is over, since the client may answer before this task goes on.
-                self._emit(connection, "sent", response.type_url, response.version)
-                connection.writing, connection.writing_since = response.type_url, _now()
-                await context.write(response.body)
-                connection.writing = None
-            self._moved.set()
-            if not connection.ended:
-                connection.idle = True
-                await connection.wake.wait()
-                connection.idle = False
-
-    def _next(self, connection: _Connection) -> Response | None:
-        """What the connection is to be sent now."""
-        if (response := connection.taken) is not None:
-            connection.taken = None
-            return response
-        if connection.state is None:
-            return None
+    def _pump(self, connection: _Connection) -> None:
+        """Begins to write the next response, if there is one and none is being written."""
+        if connection.writing is not None or connection.state is None or connection.end.done():
+            return
         connection.behind = False
         connection.stream.update(connection.state.served.snapshot)
-        return connection.stream.next()
+        response = connection.stream.next()
+        self._moved.set()
+        if response is not None:
+            # Before it is written, since the client may answer before that is known to be over.
+            self._emit(connection, "sent", response.type_url, response.version)
+            connection.writing_type, connection.writing_since = response.type_url, _now()
+            connection.writing = asyncio.create_task(self._write(connection, response.body))
+
+    async def _write(self, connection: _Connection, body: bytes) -> None:
+        try:
+            await connection.context.write(body)
+        except (grpc.aio.BaseError, RpcError) as error:
+            log.debug("a stream ended: %s", error)
+            connection.finish()
+        finally:
+            connection.writing = None
+        self._pump(connection)
 
     async def _reset_stalled(self) -> None:
-        """Ends the streams of clients that leave a response unread. gRPC cannot end a stream before
-        what was written to it: who reads on finds the end behind that response, and comes back."""
+        """Ends the streams of clients that leave a response unread."""
         patience = self._options.write_timeout
         while True:
             await asyncio.sleep(patience / 4)
@@ -388,26 +386,26 @@ class XdsServer:
             for connection in list(self._connections):
                 if connection.writing is not None and connection.writing_since < late:
                     reason = f"a response was not read for {patience:g} s"
-                    connection.end(grpc.StatusCode.DEADLINE_EXCEEDED, reason)
-                    self._emit(connection, "reset", connection.writing, detail=reason)
+                    connection.finish(grpc.StatusCode.DEADLINE_EXCEEDED, reason)
+                    self._emit(connection, "reset", connection.writing_type, detail=reason)
                     self._leave(connection)
 
-    async def _read(self, connection: _Connection, context: Context) -> None:
+    async def _read(self, connection: _Connection) -> None:
         try:
-            while (data := await context.read()) is not EOF:
+            while (data := await connection.context.read()) is not EOF:
                 self._receive(connection, data)
         except NodeRefusedError as error:
             self._emit(connection, "refused", detail=str(error))
-            connection.end(grpc.StatusCode.PERMISSION_DENIED, str(error))
+            connection.finish(grpc.StatusCode.PERMISSION_DENIED, str(error))
         except ProtocolError as error:
-            connection.end(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            connection.finish(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except (grpc.aio.BaseError, RpcError) as error:
             log.debug("a stream ended: %s", error)
         except Exception:
             log.exception("a request of %s could not be handled", connection.node.id)
-            connection.end(grpc.StatusCode.INTERNAL, "this request could not be handled")
+            connection.finish(grpc.StatusCode.INTERNAL, "this request could not be handled")
         finally:
-            connection.end()
+            connection.finish()
 
     def _receive(self, connection: _Connection, data: bytes) -> None:
         new = connection.stream.node is None
@@ -416,12 +414,7 @@ class XdsServer:
             self._emit(connection, "connect")
         for answer in answers:
             self._answered(connection, answer)
-        if connection.idle and not connection.wake.is_set():
-            # Most requests are ACKs, after which there is nothing to say: the writer sleeps on.
-            connection.taken = self._next(connection)
-            if connection.taken is None:
-                return
-        connection.wake.set()
+        self._pump(connection)
 
     def _answered(self, connection: _Connection, answer: Ack | Nack) -> None:
         state = connection.state
