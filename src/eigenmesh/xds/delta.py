@@ -20,14 +20,18 @@ class DeltaStream(Stream):
     def receive(self, request: DeltaDiscoveryRequest) -> tuple[Ack | Nack, ...]:
         """Raises ProtocolError."""
         self._identify(request)
-        check_names("resource_names_subscribe", request.resource_names_subscribe)
         lane, first = self._lane(request.type_url)
         # The nonce pairs an answer with its response and nothing else: a request with a stale one
         # still subscribes ("Incremental xDS").
         answers = lane.answer(request.response_nonce, request, whole=False)
-        change = lane.subscription.delta(
-            request.resource_names_subscribe, request.resource_names_unsubscribe
+        subscribe, unsubscribe = (
+            request.resource_names_subscribe,
+            request.resource_names_unsubscribe,
         )
+        if not (first or subscribe or unsubscribe):
+            return answers  # an ACK or a NACK, as most requests are
+        check_names("resource_names_subscribe", subscribe)
+        change = lane.subscription.delta(subscribe, unsubscribe)
         if first:
             # On reconnect: what the client has is compared, not sent again.
             covers = lane.subscription.covers
@@ -38,8 +42,7 @@ class DeltaStream(Stream):
             lane.sent = {name: known[name] for name in known if covers(name)}
             answers += self._resumed(lane.type_url, lane.sent)
         lane.apply(change, resend=not first)
-        if first or request.resource_names_subscribe:
-            self._check_names()
+        self._check_names()
         return answers
 
     def _respond(self, lane: Lane, resources: TypeSet, due: set[str]) -> Response | None:

@@ -343,15 +343,14 @@ class Stream:
 
     def _lane(self, type_url: str) -> tuple[Lane, bool]:
         """The lane of a request, and whether the request is its first."""
-        limits.check_length("type_url", [type_url])
         type_url = type_url or self._only or ""
+        if (lane := self._lanes.get(type_url)) is not None:
+            return lane, False
+        limits.check_length("type_url", [type_url])
         if not type_url:
             raise ProtocolError("type_url is empty: an aggregated stream needs it in every request")
         if self._only is not None and type_url != self._only:
             raise ProtocolError(f"type_url {type_url} on a stream of {self._only}")
-        lane = self._lanes.get(type_url)
-        if lane is not None:
-            return lane, False
         limits.check_count("type_url", len(self._lanes) + 1, limits.TYPES)
         lane = self._lanes[type_url] = Lane(type_url)
         self._lanes = dict(sorted(self._lanes.items(), key=lambda item: _rank(item[0])))
