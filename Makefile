@@ -33,7 +33,7 @@ proto: $(VENV)/.dev  ## Regenerate the gRPC code from proto/
 bench: bench-demo bench-estimator bench-xds  ## Every benchmark (slow; leave the machine alone)
 
 bench-estimator: $(VENV)/.dev  ## Learned curves against simulated queues
-	$(BIN)/python bench/estimator.py $(ARGS)
+	$(BIN)/python -m bench.estimator.run $(ARGS)
 
 bench-xds: $(VENV)/.dev  ## Fleets of streams against a bare server
 	$(BIN)/python -m bench.xds.run $(ARGS)

@@ -23,6 +23,9 @@ Array = NDArray[np.float64]
 LIMIT = 1024
 """Envoy's default max_requests."""
 
+SHOWN = (0.5, 0.9, 0.99)
+"""Quantiles that a window shows."""
+
 
 @dataclass(frozen=True)
 class Server:
@@ -66,8 +69,8 @@ class Queue:
         self._clear()
 
     def _clear(self) -> None:
-        self._came = self._rejected = self._done = 0
-        self._summed = 0.0
+        self._came = self._rejected = 0
+        self._took: list[float] = []
 
     def become(self, server: Server, time: float) -> None:
         """Requests in service keep their slots."""
@@ -79,9 +82,10 @@ class Queue:
 
     def _settle(self, time: float) -> None:
         while self._leaving and self._leaving[0][0] <= time:
-            took = heapq.heappop(self._leaving)[1]
-            self._done += 1
-            self._summed += (math.floor(took * 1e3) + 0.5) / 1e3
+            self._finished(heapq.heappop(self._leaving)[1])
+
+    def _finished(self, took: float) -> None:
+        self._took.append((math.floor(took * 1e3) + 0.5) / 1e3)
 
     def _demand(self) -> float:
         mean = self._server.service
@@ -102,13 +106,25 @@ class Queue:
         heapq.heapreplace(self._free, end)
         heapq.heappush(self._leaving, (end, end - time))
 
+    def latencies(self) -> Array:
+        """Seconds that each took that completed since the last window."""
+        return np.array(self._took)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._leaving)
+
     def window(self, time: float, seconds: float) -> ClusterObservation:
         self._settle(time)
+        took = self._took
         seen = ClusterObservation(
             load=self._came / seconds,
-            throughput=self._done / seconds,
-            mean=self._summed / self._done if self._done else None,
-            in_flight=float(len(self._leaving)),
+            throughput=len(took) / seconds,
+            mean=sum(took) / len(took) if took else None,
+            in_flight=float(self.in_flight),
+            quantiles=dict(zip(SHOWN, np.quantile(took, SHOWN).tolist(), strict=True))
+            if took
+            else {},
             breaker_errors=self._rejected / seconds,
         )
         self._clear()
