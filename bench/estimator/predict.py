@@ -44,6 +44,13 @@ def trial(case: Case) -> dict[str, Any]:
     predicted = {
         name: {f: brief(rule(seen, x)) for f, x in loads.items()} for name, rule in RULES.items()
     }
+    p99 = {
+        OURS: {f: brief(estimate.quantile(x, 0.99)) for f, x in loads.items()},
+        "constant": {f: brief(seen.p99) for f in loads},
+        "mean, as many times as seen": {
+            f: brief(seen.p99 / seen.mean * estimate.curve.latency(x)) for f, x in loads.items()
+        },
+    }
     predicted[OURS] = {f: brief(estimate.curve.latency(x)) for f, x in loads.items()}
     return {
         "scene": scene.name,
@@ -51,6 +58,8 @@ def trial(case: Case) -> dict[str, Any]:
         "seed": case.seed,
         "truth": {f: brief(scene.mean(x)) for f, x in loads.items()},
         "predicted": predicted,
+        "p99_truth": {f: brief(scene.quantile(x, 0.99)) for f, x in loads.items()},
+        "p99": p99,
         "t0": brief(estimate.curve.t0),
         "t0_error": brief(estimate.t0_error),
         "t0_truth": scene.server.service,

@@ -16,11 +16,14 @@ from tests.telemetry.referee import MM8, PS, SCENES
 
 Trial = Mapping[str, Any]
 NAMES = (OURS, *RULES)
+MEAN = "predicted"
 PLOTTED = 0.75
 """Utilisation at which the plotted curves were observed."""
 
 
 def percent(value: float) -> str:
+    if math.isnan(value):
+        return "-"
     return f"{100 * value:.0f}%" if math.isfinite(value) else "∞"
 
 
@@ -32,10 +35,10 @@ def cases(trials: Sequence[Trial]) -> Iterator[tuple[str, float, list[Trial]]]:
                 yield scene.name, at, found
 
 
-def median_error(trials: Sequence[Trial], who: str, factor: float) -> float:
-    """Of the mean latency predicted at `factor` times the load; NaN where nothing is settled."""
-    f = str(factor)
-    errors = [error(t["predicted"][who][f], t["truth"][f]) for t in trials if f in t["truth"]]
+def median_error(trials: Sequence[Trial], who: str, factor: float, what: str = MEAN) -> float:
+    """Of what is predicted at `factor` times the load; NaN where nothing is settled."""
+    f, truth = str(factor), "truth" if what == MEAN else f"{what}_truth"
+    errors = [error(t[what][who][f], t[truth][f]) for t in trials if f in t[truth]]
     return float(np.median(errors)) if errors else math.nan
 
 
@@ -45,7 +48,11 @@ def markdown(trials: Sequence[Trial]) -> str:
         [
             f"Median error of predicted mean latency over {seeds} seeds, all cases together:",
             "",
-            *_all(trials),
+            *_all(trials, NAMES, MEAN),
+            "",
+            "The same for the 99th percentile:",
+            "",
+            *_all(trials, list(trials[0]["p99"]), "p99"),
             "",
             f"By case: {', '.join(NAMES)}. A dash: beyond {FULLEST:.0%} of capacity.",
             "",
@@ -59,10 +66,10 @@ def markdown(trials: Sequence[Trial]) -> str:
     )
 
 
-def _all(trials: Sequence[Trial]) -> list[str]:
-    lines = ["| load | " + " | ".join(NAMES) + " |", "|---" * (len(NAMES) + 1) + "|"]
+def _all(trials: Sequence[Trial], names: Sequence[str], what: str) -> list[str]:
+    lines = ["| load | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for factor in FACTORS:
-        cells = [percent(median_error(trials, name, factor)) for name in NAMES]
+        cells = [percent(median_error(trials, name, factor, what)) for name in names]
         lines.append(f"| {factor - 1:+.0%} | {' | '.join(cells)} |")
     return lines
 

@@ -10,10 +10,12 @@ from eigenmesh.mesh import ClusterObservation
 
 @dataclass(frozen=True)
 class Seen:
-    """All windows as one. load: requests/s. mean: seconds. in_flight: at the windows' ends."""
+    """All windows as one. load: requests/s. mean, p99: seconds. in_flight: at the windows'
+    ends."""
 
     load: float
     mean: float
+    p99: float
     in_flight: float
 
     @classmethod
@@ -22,6 +24,7 @@ class Seen:
         return cls(
             sum(w.load for w in windows) / len(windows),
             sum(w.throughput * w.mean for w in windows if w.mean is not None) / completed,
+            sum(w.throughput * w.quantiles[0.99] for w in windows if w.quantiles) / completed,
             sum(w.in_flight for w in windows) / len(windows),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,3 +116,24 @@ def test_a_limit_that_never_binds_leaves_the_curve(curve: LatencyCurve, rho: flo
     assert blocked_fraction(load, curve.t0, curve.capacity, limit) == pytest.approx(0, abs=1e-9)
     admitted = admitted_latency(load, curve.t0, curve.capacity, limit, curve.variability)
     assert admitted == pytest.approx(curve.latency(load), rel=1e-3)
+
+
+@pytest.mark.parametrize("q", [0.5, 0.9, 0.99])
+def test_one_server_has_the_quantiles_of_an_mm1_queue(q: float) -> None:
+    curve = LatencyCurve(0.01, 100.0)
+    for load in (0.0, 40.0, 90.0):
+        assert curve.quantile(load, q) == pytest.approx(-math.log(1 - q) / (100.0 - load))
+
+
+@pytest.mark.parametrize("servers", [1.0, 4.0, 64.0])
+def test_quantiles_grow_with_the_load_and_beyond_capacity(servers: float) -> None:
+    curve = LatencyCurve(0.02, servers / 0.02)
+    loads = np.linspace(0.0, 1.5, 61) * curve.capacity
+    for q in (0.1, 0.5, 0.99):
+        assert np.all(np.diff([curve.quantile(float(x), q) for x in loads]) >= -1e-12)
+
+
+@pytest.mark.parametrize("q", [0.0, 1.0, float("nan")])
+def test_what_is_no_fraction_is_no_quantile(q: float) -> None:
+    with pytest.raises(MeshError, match="quantile"):
+        LatencyCurve(0.01, 100.0).quantile(1.0, q)

@@ -85,7 +85,7 @@ class Scene:
         return self.server.latency(load)
 
     def quantile(self, load: float, q: float) -> float:
-        """Quantile of the latency in seconds: of 400,000 requests, cached."""
+        """Quantile of the latency in seconds: of 400,000 requests, which are kept."""
         return float(np.quantile(long_run(self, load), q))
 
     def run(self, seed: int, load: float, windows: int, seconds: float) -> Iterator[Observation]:

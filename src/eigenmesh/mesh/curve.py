@@ -8,11 +8,17 @@ approximation formula L_q = a rho^b / (1 - rho)", Ann. Inst. Statist. Math. 29, 
 
 With c = 1 and v = 1 it is the M/M/1 queue exactly. It is convex and increasing in the load
 for every c >= 1, so two numbers, t0 and capacity, carry the whole curve.
+
+Quantiles come from the same queue: a request waits with probability p = rho^(sqrt(2 (c + 1)) - 1)
+for an exponential time of mean v / (capacity (1 - rho)), and is served for an exponential time of
+mean t0 (the M/M/c sojourn time, D. Gross, C. M. Harris, "Fundamentals of Queueing Theory").
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -75,6 +81,32 @@ class LatencyCurve:
     def latency(self, load: float) -> float:
         return float(latency(load, self.t0, self.capacity, self.variability))
 
+    def quantile(self, load: float, q: float) -> float:
+        """Latency in seconds that a fraction q of the requests stays below; beyond RHO_MAX it
+        grows as the mean does. Raises MeshError unless 0 < q < 1."""
+        if not 0.0 < q < 1.0:
+            raise MeshError("quantile", q, "use a fraction between 0 and 1")
+        at = min(max(load, 0.0), RHO_MAX * self.capacity)
+        rho = at / self.capacity
+        waits = rho ** float(pool_exponent(self.servers))
+        serve, start = 1.0 / self.t0, self.capacity * (1.0 - rho) / self.variability
+        # A removable singularity where waiting is as long as service: step around it.
+        if abs(start - serve) < 1e-6 * serve:
+            start = serve * (1.0 + 1e-6)
+
+        def above(seconds: float) -> float:
+            served, started = math.exp(-serve * seconds), math.exp(-start * seconds)
+            both = (start * served - serve * started) / (start - serve)
+            return (1.0 - waits) * served + waits * both
+
+        low, high = 0.0, -math.log1p(-q) * (1.0 / serve + 1.0 / start)
+        while above(high) > 1.0 - q:
+            low, high = high, 2.0 * high
+        for _ in range(40):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if above(middle) > 1.0 - q else (low, middle)
+        return 0.5 * (low + high) * self.latency(load) / self.latency(at)
+
     def utilisation(self, load: float) -> float:
         return load / self.capacity
 
@@ -90,6 +122,8 @@ class CurveEstimate:
     t0_error, capacity_error: relative standard deviations (0.1 = 10%).
     windows: how many observation windows it rests on since the last change.
     changed_at: unix seconds of the last change that was noticed, None if none was.
+    tails: quantile -> its measured latency over the curve's own, which takes service times for
+    exponential; empty when no quantiles were measured.
     """
 
     curve: LatencyCurve
@@ -97,6 +131,19 @@ class CurveEstimate:
     capacity_error: float
     windows: int
     changed_at: float | None = None
+    tails: Mapping[float, float] = field(default_factory=dict)
+
+    def quantile(self, load: float, q: float) -> float:
+        """Latency in seconds that a fraction q of the requests stays below; between measured
+        quantiles the correction is interpolated, beyond them the nearest one's holds. Raises
+        MeshError unless 0 < q < 1."""
+        latency = self.curve.quantile(load, q)
+        if not self.tails:
+            return latency
+        known = sorted(self.tails)
+        factors = [math.log(self.tails[k]) for k in known]
+        nines = [-math.log1p(-k) for k in known]
+        return latency * math.exp(float(np.interp(-math.log1p(-q), nines, factors)))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -107,6 +154,7 @@ class CurveEstimate:
             "capacity_error": self.capacity_error,
             "windows": self.windows,
             "changed_at": self.changed_at,
+            "tails": {str(q): factor for q, factor in self.tails.items()},
         }
 
     @classmethod
@@ -117,4 +165,5 @@ class CurveEstimate:
             data["capacity_error"],
             data["windows"],
             data["changed_at"],
+            {float(q): factor for q, factor in data.get("tails", {}).items()},
         )

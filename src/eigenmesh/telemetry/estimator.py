@@ -15,6 +15,7 @@ from eigenmesh.mesh import ClusterObservation, CurveEstimate, LatencyCurve, Obse
 from eigenmesh.telemetry.change import ChangeDetector
 from eigenmesh.telemetry.history import KEPT, Span, inside, total_age
 from eigenmesh.telemetry.posterior import Posterior, Prior
+from eigenmesh.telemetry.tails import Tails
 from eigenmesh.telemetry.window import Window
 
 
@@ -43,6 +44,7 @@ class _Learner:
         self.tuning = tuning
         self.count = 1
         self.changed_at: float | None = None
+        self.tails = Tails(tuning.memory)
         self._follow(posterior)
 
     def _follow(self, posterior: Posterior) -> None:
@@ -59,6 +61,7 @@ class _Learner:
             math.hypot(s.capacity_spread, self.tuning.capacity_floor),
             self.count,
             self.changed_at,
+            self.tails.factors,
         )
 
     def learn(self, window: Window, time: float) -> None:
@@ -86,6 +89,7 @@ class _Learner:
             "spans": self.posterior.spans,
             "windows": [w.to_dict() for w in self.posterior.windows],
             "recent": self.detector.to_list(),
+            "tails": self.tails.to_dict(),
         }
 
     @classmethod
@@ -98,6 +102,7 @@ class _Learner:
         )
         learner.count = data["count"]
         learner.changed_at = data["changed_at"]
+        learner.tails = Tails.from_dict(data.get("tails", {}), tuning.memory)
         learner.detector = ChangeDetector.from_list(
             learner.summary.t0, learner.summary.capacity, data["recent"]
         )
@@ -133,6 +138,10 @@ class Estimator:
             del spans[KEPT:]
             if window is not None:
                 self._learn(name, window, observation.time)
+            # Fast errors are not speed, and tails are quicker spoilt than means.
+            if name in self._learners and seen.success_rate >= self._tuning.worst_success:
+                learner = self._learners[name]
+                learner.tails.learn(seen.quantiles, seen.load, learner.estimate.curve)
         return self.estimates
 
     def to_dict(self) -> dict[str, Any]:
