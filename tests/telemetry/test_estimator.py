@@ -92,6 +92,14 @@ def test_what_is_journaled_is_resumed(
         assert other.curve.capacity == pytest.approx(one.curve.capacity, rel=tolerance)
 
 
+def test_a_restart_does_not_move_the_grid() -> None:
+    """What one odd window says lies at the grid's edge, where another look would move it."""
+    seen = ClusterObservation(load=0.0, throughput=60187.25, mean=106.12109375, in_flight=0.0)
+    estimator = Estimator()
+    estimator.update(Observation(1e9, 20.0, {"b": seen}, {}))
+    assert Estimator.from_dict(estimator.to_dict()).estimates == estimator.estimates
+
+
 def test_a_restart_goes_on_where_it_stood() -> None:
     estimator, mesh = learned(REFERENCE, [0.6, 0.28, 0.12], DEMAND, 15)
     resumed = Estimator.from_dict(json.loads(json.dumps(estimator.to_dict())))

@@ -82,7 +82,8 @@ class Posterior:
         t0 = math.log(means[0])
         capacity = math.log(max(0.5 / means[0], max(w.throughput for w in windows)))
         self._build(spans or ((t0 - 3.5, t0 + 0.7), (capacity - 0.7, capacity + 5.0)))
-        self._refocus()
+        if spans is None:
+            self._refocus()
 
     @property
     def spans(self) -> Spans:
