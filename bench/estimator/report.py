@@ -112,6 +112,21 @@ def covered(trials: Sequence[Trial], what: str, errors: float) -> float:
     return float(np.mean(inside))
 
 
+def demands(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Forecast errors as a table."""
+    names = list(next(iter(found.values()))[0])
+    lines = [
+        "Demand of the next window: root mean square error over the mean, median of the seeds:",
+        "",
+        "| trace | " + " | ".join(names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    for trace, seeds in found.items():
+        cells = [f"{100 * float(np.median([s[name] for s in seeds])):.1f}%" for name in names]
+        lines.append(f"| {trace} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
 def plot(trials: Sequence[Trial]) -> str:
     """Truth against the median learned curve, and against the curve of every tenth seed."""
     panels = []

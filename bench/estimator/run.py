@@ -2,8 +2,9 @@
 
     python -m bench.estimator.run [--seeds 100] [--steering-seeds 24] [--hours 1] [--jobs N]
 
-Writes to bench/results: estimator.json (figures), estimator-trials.json (every trial),
-estimator.md (tables) and estimator.svg (learned curves against the truth). About eight minutes on
+Writes to bench/results: estimator.json (steering), estimator-trials.json and
+estimator-demand.json (every trial), estimator.md (tables) and estimator.svg (learned curves
+against the truth). About eight minutes on
 two cores, which others should leave alone only if the clock matters: no figure depends on it.
 """
 
@@ -15,6 +16,7 @@ import os
 from pathlib import Path
 
 from bench.estimator import predict, report, steering
+from tests.telemetry import traces
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -36,7 +38,9 @@ def main() -> None:
     rows = ",\n".join(json.dumps(trial) for trial in trials)
     (args.results / "estimator-trials.json").write_text(f"[\n{rows}\n]\n")
     (args.results / "estimator.svg").write_text(report.plot(trials))
-    text = report.markdown(trials)
+    forecasts = traces.figures(min(20, args.seeds))
+    (args.results / "estimator-demand.json").write_text(json.dumps(forecasts, indent=1) + "\n")
+    text = report.markdown(trials) + "\n" + report.demands(forecasts)
     (args.results / "estimator.md").write_text(text)
     print(text)
     if args.steering_seeds:
