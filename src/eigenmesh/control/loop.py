@@ -32,6 +32,7 @@ from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import Problem, Solution
 from eigenmesh.optimize.worker import SolverError
 from eigenmesh.telemetry.estimator import Estimator
+from eigenmesh.telemetry.forecast import Forecast
 from eigenmesh.telemetry.source import Source
 
 log = structlog.get_logger(__name__)
@@ -95,6 +96,7 @@ class ControlLoop:
         self._number = number
         self._source = source
         self._estimator = estimator
+        self._forecast = Forecast()
         self._solver = solver
         self._journal = journal
         self._push = push
@@ -166,6 +168,7 @@ class ControlLoop:
     ) -> Decision:
         settings = self._settings
         self._number += 1
+        expected = self._forecast.update(observation.demands, observation.window)
 
         def hold(why: str, solution: Solution | None = None) -> Decision:
             return self._decision(Action.HOLD, why, observation, curves, self.plan, solution)
@@ -178,7 +181,7 @@ class ControlLoop:
         incumbent = with_default_limits(self.plan, settings.topology)
         problem = Problem(
             topology=settings.topology,
-            demands=observation.demands,
+            demands=expected,
             curves={name: curves[name].curve for name in settings.topology.steered_clusters},
             incumbent=incumbent,
             objective=settings.objective,

@@ -51,7 +51,7 @@ class Decision:
 
     proposed: the optimiser's plan; plan: what the guard left of it (the incumbent on HOLD).
     predicted, incumbent_predicted: objective in seconds per request, None without curves.
-    predicted_latency: rate-weighted mean in seconds under `plan` at the observed demand.
+    predicted_latency: rate-weighted mean in seconds under `plan` at the demand expected next.
     """
 
     number: int

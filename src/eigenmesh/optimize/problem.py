@@ -54,7 +54,7 @@ class CircuitSettings:
 class Problem:
     """One decision to make.
 
-    demands: route -> requests/s, for every route of the topology. curves: cluster -> curve, for
+    demands: route -> requests/s expected, for every route. curves: cluster -> curve, for
     every cluster that a route uses. incumbent: the plan in force. objective: prices and
     scenarios. guard: its bounds and limit range are constraints here; its step limits are not
     (the guard applies them afterwards). seed: makes the solution reproducible.
