@@ -2,9 +2,9 @@
 
     python -m bench.estimator.run [--seeds 100] [--steering-seeds 24] [--hours 1] [--jobs N]
 
-Writes to bench/results: estimator.json (steering), estimator-trials.json and
-estimator-demand.json (every trial), estimator.md (tables) and estimator.svg (learned curves
-against the truth). About eight minutes on
+Writes to bench/results: estimator.json (steering), estimator-trials.json,
+estimator-demand.json and estimator-events.json (every trial), estimator.md (tables) and
+estimator.svg (learned curves against the truth). About eight minutes on
 two cores, which others should leave alone only if the clock matters: no figure depends on it.
 """
 
@@ -15,7 +15,7 @@ import json
 import os
 from pathlib import Path
 
-from bench.estimator import predict, report, steering
+from bench.estimator import events, predict, report, steering
 from tests.telemetry import traces
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -40,7 +40,9 @@ def main() -> None:
     (args.results / "estimator.svg").write_text(report.plot(trials))
     forecasts = traces.figures(min(20, args.seeds))
     (args.results / "estimator-demand.json").write_text(json.dumps(forecasts, indent=1) + "\n")
-    text = report.markdown(trials) + "\n" + report.demands(forecasts)
+    changes = events.figures(min(20, args.seeds))
+    (args.results / "estimator-events.json").write_text(json.dumps(changes, indent=1) + "\n")
+    text = "\n".join((report.markdown(trials), report.demands(forecasts), events.markdown(changes)))
     (args.results / "estimator.md").write_text(text)
     print(text)
     if args.steering_seeds:
