@@ -32,7 +32,9 @@ def follow(before: Server | None, after: Server, seed: int) -> dict[str, Any]:
         for _ in range(BEFORE):
             estimator.update(world.window(LOAD, SECONDS))
         world.become(after)
-    began, errors, noticed = world.time, {}, None
+    began = world.time
+    errors: dict[str, float] = {}
+    noticed: int | None = None
     for window in range(1, AFTER + 1):
         estimate = estimator.update(world.window(LOAD, SECONDS))["q"]
         if estimate.changed_at is not None and estimate.changed_at > began and noticed is None:

@@ -141,7 +141,8 @@ class World:
 
     def _poisson(self, rate: float, start: float, seconds: float) -> list[float]:
         count = self._rng.poisson(rate * seconds)
-        return np.sort(self._rng.uniform(start, start + seconds, count)).tolist()
+        times: list[float] = np.sort(self._rng.uniform(start, start + seconds, count)).tolist()
+        return times
 
 
 @cache
