@@ -30,7 +30,8 @@ def day(rng: np.random.Generator, at: Array) -> Array:
 def steps(rng: np.random.Generator, at: Array) -> Array:
     """Another level every minute or so, from half to twice the rate."""
     levels = RATE * np.exp(rng.uniform(-np.log(2), np.log(2), at.size))
-    return levels[np.cumsum(rng.random(at.size) < SECONDS / 60.0)]
+    out: Array = levels[np.cumsum(rng.random(at.size) < SECONDS / 60.0)]
+    return out
 
 
 def spikes(rng: np.random.Generator, at: Array) -> Array:
@@ -45,7 +46,7 @@ def wandering(rng: np.random.Generator, at: Array) -> Array:
 
 def ramp(rng: np.random.Generator, at: Array) -> Array:
     """From a fifth of the rate to three times it."""
-    return RATE * (0.2 + 2.8 * at / at[-1])
+    return RATE * (0.2 + 2.8 * at / float(at[-1]))
 
 
 TRACES: dict[str, Callable[[np.random.Generator, Array], Array]] = {
@@ -56,7 +57,7 @@ TRACES: dict[str, Callable[[np.random.Generator, Array], Array]] = {
 def errors(trace: str, seed: int) -> dict[str, float]:
     """Root of the mean squared error of each forecast over the mean demand, as counted."""
     rng = np.random.default_rng(seed)
-    rates = TRACES[trace](rng, SECONDS * np.arange(WINDOWS))
+    rates = TRACES[trace](rng, SECONDS * np.arange(WINDOWS, dtype=np.float64))
     counted = rng.poisson(rates * SECONDS) / SECONDS
     forecast, average = Forecast(), counted[0]
     squares = {"Eigenmesh": 0.0, "last value": 0.0, f"average, {AVERAGE}": 0.0}

@@ -88,7 +88,7 @@ class LatencyCurve:
             raise MeshError("quantile", q, "use a fraction between 0 and 1")
         at = min(max(load, 0.0), RHO_MAX * self.capacity)
         rho = at / self.capacity
-        waits = rho ** float(pool_exponent(self.servers))
+        waits: float = rho ** float(pool_exponent(self.servers))
         serve, start = 1.0 / self.t0, self.capacity * (1.0 - rho) / self.variability
         # A removable singularity where waiting is as long as service: step around it.
         if abs(start - serve) < 1e-6 * serve:
