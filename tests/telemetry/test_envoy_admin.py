@@ -6,17 +6,19 @@ import asyncio
 import os
 import signal
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from eigenmesh.demo.processes import free_port
-from eigenmesh.mesh import Cluster, Observation, Route, Topology
+from eigenmesh.mesh import Cluster, Observation, ProxyLoad, Route, Topology
+from eigenmesh.telemetry import histogram
 from eigenmesh.telemetry.envoy_admin import EnvoyAdminSource
 from eigenmesh.telemetry.source import Source
 from tests.envoys import EMBEDDED, OLDER
 
-from .bed import HOST, ROUTES, TOPOLOGY, Bed, run
+from .bed import BUCKETS, HOST, ROUTES, TOPOLOGY, Bed, run
 
 
 def source_of(bed: Bed, **more: Any) -> EnvoyAdminSource:
@@ -155,6 +157,55 @@ async def test_errors_by_cause_and_demand_without_retries() -> None:
         assert dead.success_rate == 0.0
 
 
+async def test_each_cause_of_an_error_is_counted_apart() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    topology, routes = all_routes()
+    async with run(slots=2, service_time=0.1) as bed:
+        source = EnvoyAdminSource([bed.admin], topology, routes, timeout=3.0)
+        await source.observe(0.0)
+        unreached = await bed.burst("/dead", 4)
+        server = await asyncio.start_server(hang_up, "127.0.0.1", bed.upstreams["dead"])
+        cut_off = await bed.burst("/dead", 3)
+        server.close()
+        hurried = await bed.burst("/hurried", 6)
+        await bed.control("a", "error_rate=1")
+        await bed.burst("/retried", 2)
+        seen = await source.observe(1.0)
+        await source.close()
+    assert set(unreached + cut_off) == {503}
+
+    def errors(cluster: str) -> dict[str, int]:
+        return {c: round(r * seen.window) for c, r in seen.clusters[cluster].errors.items() if r}
+
+    assert errors("dead") == {"connect": 4, "reset": 3}
+    retries = round(seen.clusters["a"].retries * seen.window)
+    assert errors("a") == {"timeout": hurried.count(504), "5xx": 2 + retries}
+
+
+async def test_connections_pending_requests_and_the_width_of_buckets_are_seen() -> None:
+    limits = {"max_connections": 3, "max_requests": 100}
+    async with run(slots=3, service_time=0.06, limits=limits) as bed:
+        source = source_of(bed)
+        await source.observe(0.0)
+        pending = asyncio.create_task(bed.burst("/mixed", 60))
+        await asyncio.sleep(0.3)
+        seen = await source.observe(1.0)
+        await source.close()
+        await pending
+    a = seen.clusters["a"]
+    assert a.connections == 3
+    assert 0 < a.pending == a.in_flight - 3
+    assert a.resolutions.keys() == a.quantiles.keys() == {0.5, 0.9, 0.99}
+    edges = [histogram.edge(bound) / 1e3 for bound in (0, *BUCKETS)]
+    widths = [high - low for low, high in pairwise([0.0, *edges])]
+    assert all(any(w == pytest.approx(known) for known in widths) for w in a.resolutions.values())
+    proxies = seen.proxies[bed.admin]
+    assert proxies["a"] == ProxyLoad(a.load, a.in_flight)
+
+
 async def test_a_growing_queue_is_load_and_in_flight() -> None:
     async with run(slots=1, service_time=0.05) as bed:
         source = source_of(bed)
@@ -217,6 +268,9 @@ async def test_several_envoys_are_added_up_and_one_missing_is_no_data() -> None:
         await bed.burst("/b", 25)
         seen = await source.observe(1.0)
         assert counts(seen)["only-b"] == pytest.approx(50, rel=0.2)
+        loads = [seen.proxies[proxy]["b.svc"].load for proxy in (bed.admin, twin)]
+        assert all(loads)
+        assert sum(loads) == pytest.approx(seen.clusters["b.svc"].load)
         await source.close()
         nobody = f"http://127.0.0.1:{free_port()}"
         partial = EnvoyAdminSource([bed.admin, nobody], TOPOLOGY, ROUTES, timeout=3.0)

@@ -8,7 +8,7 @@ from eigenmesh.mesh.breaker import admitted_latency, blocked_fraction
 from eigenmesh.mesh.curve import CurveEstimate, LatencyCurve
 from eigenmesh.mesh.decision import Action, Candidate, Cut, Decision
 from eigenmesh.mesh.errors import MeshError
-from eigenmesh.mesh.observation import ClusterObservation, Observation
+from eigenmesh.mesh.observation import Cause, ClusterObservation, Observation, ProxyLoad
 from eigenmesh.mesh.plan import BreakerLimits, Plan
 from eigenmesh.mesh.policy import Bounds, GuardPolicy, ObjectivePolicy, Scenario
 from eigenmesh.mesh.topology import Cluster, Route, Topology
@@ -18,6 +18,7 @@ __all__ = [
     "Bounds",
     "BreakerLimits",
     "Candidate",
+    "Cause",
     "Cluster",
     "ClusterObservation",
     "CurveEstimate",
@@ -29,6 +30,7 @@ __all__ = [
     "ObjectivePolicy",
     "Observation",
     "Plan",
+    "ProxyLoad",
     "Route",
     "Scenario",
     "Topology",

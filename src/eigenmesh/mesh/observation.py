@@ -4,6 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """Why a request to an upstream failed."""
+
+    STATUS = "5xx"
+    """It said so itself."""
+    RESET = "reset"
+    """It closed the connection or reset the stream before it had answered."""
+    TIMEOUT = "timeout"
+    """Envoy gave up waiting for it."""
+    CONNECT = "connect"
+    """No connection could be made, or no host was healthy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyLoad:
+    """One proxy's part of a cluster's load (requests/s) and requests in flight."""
+
+    load: float
+    in_flight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +36,15 @@ class ClusterObservation:
     throughput: responses/s that came back from it, whatever their status.
     mean: mean latency in seconds of what completed; None when nothing completed.
     quantiles: q -> seconds, from histogram buckets; empty when nothing completed.
-    in_flight: requests outstanding at the end of the window.
+    resolutions: q -> width in seconds of the bucket that the quantile lies in: it is known no
+        better than that. Infinite in the last bucket, whose lower edge the quantile then is.
+    in_flight: requests outstanding at the end of the window, the `pending` ones (which wait for a
+        connection) among them. connections: open to the upstream then.
     upstream_errors: responses/s with the upstream's own 5xx, resets and timeouts.
+    errors: what they were, in requests/s; see `Cause`.
     breaker_errors: requests/s that the cluster's own breaker rejected (overflow). They say
         nothing about the upstream and are never counted as its failures.
+    retries: requests/s that were sent again; the attempt before is an upstream error.
     """
 
     load: float
@@ -28,6 +55,10 @@ class ClusterObservation:
     upstream_errors: float = 0.0
     breaker_errors: float = 0.0
     retries: float = 0.0
+    resolutions: Mapping[float, float] = field(default_factory=dict)
+    connections: float = 0.0
+    pending: float = 0.0
+    errors: Mapping[Cause, float] = field(default_factory=dict)
 
     @property
     def success_rate(self) -> float:
@@ -43,6 +74,9 @@ class Observation:
 
     demands: requests/s entering each route. A cluster or route without data is absent from
     the mapping and named in `missing` with the reason: no data is not zero.
+    proxies: proxy -> cluster -> its part of the sum. left_out: proxies that are not in the sum,
+    since others have taken over their traffic, and why. queries: what was asked of the source;
+    source: which server answered, and why not the ones before it.
     """
 
     time: float
@@ -51,6 +85,9 @@ class Observation:
     demands: Mapping[str, float]
     missing: Mapping[str, str] = field(default_factory=dict)
     queries: tuple[str, ...] = ()
+    proxies: Mapping[str, Mapping[str, ProxyLoad]] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
 
     @property
     def complete(self) -> bool:

@@ -29,15 +29,22 @@ OVERFLOWS = ("upstream_rq_pending_overflow", "upstream_rq_active_overflow")
 and later in the second; 1.40 has both."""
 UNREACHED = ("upstream_rq_pending_failure_eject", "upstream_cx_none_healthy")
 """Requests that never got to an upstream for another reason: no connection, no healthy host."""
+TIMEOUTS = ("upstream_rq_timeout", "upstream_rq_per_try_timeout")
+RESETS = ("upstream_rq_rx_reset", "upstream_cx_destroy_remote_with_active_rq")
+"""Of a stream (HTTP/2), and of a connection with a request on it: over HTTP/1 the only sign."""
 ACTIVE, PENDING = "upstream_rq_active", "upstream_rq_pending_active"
+CONNECTIONS = "upstream_cx_active"
 TIME = "upstream_rq_time"
 SUM, COUNT, BUCKET = f"{TIME}_sum", f"{TIME}_count", f"{TIME}_bucket"
 UPTIME = "uptime"
 
-GAUGES = frozenset({ACTIVE, PENDING})
+GAUGES = frozenset({ACTIVE, PENDING, CONNECTIONS})
 HISTOGRAM = frozenset({SUM, COUNT, BUCKET})
 
-CLUSTER_STATS = (TOTAL, COMPLETED, RETRY, ERRORS, *OVERFLOWS, *UNREACHED, ACTIVE, PENDING, TIME)
+CLUSTER_STATS = (
+    *(TOTAL, COMPLETED, RETRY, ERRORS, *OVERFLOWS, *UNREACHED, *TIMEOUTS, *RESETS),
+    *(ACTIVE, PENDING, CONNECTIONS, TIME),
+)
 ROUTE_STATS = (TOTAL, RETRY, REJECTED)
 
 _LONGEST = 12_000

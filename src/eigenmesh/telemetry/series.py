@@ -5,6 +5,7 @@ What Envoy counts (measured on 1.40), for each attempt at an upstream:
   nor `_time`;
 - no connection, no healthy host: `_completed` and `5xx`; neither `_total` nor `_time`;
 - timed out: `_total`, `_completed` and `5xx` (504), not `_time`;
+- closed by the upstream without an answer: `_total`, `_completed` and `5xx` (503), not `_time`;
 - answered: all of them;
 - answered or reset, and then retried: `_total` and `_retry`, neither `_completed` nor `5xx`.
 """
@@ -16,21 +17,24 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from eigenmesh.mesh import ClusterObservation, Observation
+from eigenmesh.mesh import Cause, ClusterObservation, Observation, ProxyLoad
 from eigenmesh.telemetry import histogram
 from eigenmesh.telemetry.catalogue import (
     ACTIVE,
     BUCKET,
     COMPLETED,
+    CONNECTIONS,
     COUNT,
     ERRORS,
     GAUGES,
     OVERFLOWS,
     PENDING,
     REJECTED,
+    RESETS,
     RETRY,
     SERVER,
     SUM,
+    TIMEOUTS,
     TOTAL,
     UNREACHED,
     UPTIME,
@@ -155,19 +159,22 @@ def observe(
     catalogue: Catalogue,
     *,
     troubles: Mapping[str, str] | None = None,
+    left_out: Mapping[str, str] | None = None,
     queries: tuple[str, ...] = (),
+    source: str = "",
 ) -> Observation:
     """The mesh's observation from its proxies', added up.
 
     time: unix seconds. troubles: proxy -> why it could not be read. A proxy without data leaves
-    the whole mesh without: part of the traffic is not the traffic.
+    the whole mesh without: part of the traffic is not the traffic. left_out: proxies that carry
+    no traffic any more, and why.
     """
     reasons = {**(troubles or {}), **{p: s.trouble for p, s in spans.items() if s.trouble}}
     window = max((s.seconds for s in spans.values()), default=0.0)
     if reasons or not spans:
         proxy, reason = next(iter(reasons.items()), ("", "no proxy has reported yet"))
         why = f"{proxy}: {reason}" if proxy else reason
-        return nothing(time, why, catalogue, window=window, queries=queries)
+        return nothing(time, why, catalogue, window=window, queries=queries, source=source)
     missing = dict.fromkeys(catalogue.without_stats, "its stat_prefix is not known")
     rates: dict[Owner, Stats] = {}
     owners = [Owner("cluster", c) for c in catalogue.clusters]
@@ -182,7 +189,18 @@ def observe(
     unsent = sum(s.sum((*OVERFLOWS, *UNREACHED)) for o, s in rates.items() if o.kind == "cluster")
     routes = {o.name: s for o, s in rates.items() if o.kind == "route"}
     demands = _demands(routes, unsent)
-    return Observation(time, window, clusters, demands, missing, queries)
+    proxies = {proxy: _loads(one, clusters) for proxy, one in spans.items()}
+    return Observation(
+        time,
+        window,
+        clusters,
+        demands,
+        missing,
+        queries=queries,
+        proxies=proxies,
+        left_out=left_out or {},
+        source=source,
+    )
 
 
 def nothing(
@@ -192,9 +210,11 @@ def nothing(
     *,
     window: float = 0.0,
     queries: tuple[str, ...] = (),
+    source: str = "",
 ) -> Observation:
     """An observation that lacks everything, for one reason."""
-    return Observation(time, window, {}, {}, dict.fromkeys(catalogue.owners, why), queries)
+    missing = dict.fromkeys(catalogue.owners, why)
+    return Observation(time, window, {}, {}, missing, queries, source=source)
 
 
 def _merge(owner: Owner, spans: Mapping[str, Span]) -> Stats | str:
@@ -221,20 +241,43 @@ def _merge(owner: Owner, spans: Mapping[str, Span]) -> Stats | str:
     )
 
 
+def _loads(one: Span, clusters: Iterable[str]) -> dict[str, ProxyLoad]:
+    """One proxy's part of these clusters."""
+    changes = {name: one.changes.get(Owner("cluster", name)) for name in clusters}
+    return {
+        name: ProxyLoad(stats.get(TOTAL) / one.seconds, stats.sum((ACTIVE, PENDING)))
+        for name, stats in changes.items()
+        if isinstance(stats, Stats)
+    }
+
+
 def _cluster(rates: Stats) -> ClusterObservation:
     overflow = rates.sum(OVERFLOWS)
-    quantiles = {q: histogram.quantile(rates.buckets, q) for q in QUANTILES}
+    found = {q: histogram.quantile(rates.buckets, q) for q in QUANTILES}
+    quantiles = {q: one for q, one in found.items() if one is not None}
     # An attempt that was retried came back from the upstream, and was a failure to Envoy.
     retries = rates.get(RETRY)
+    failed = max(0.0, rates.get(ERRORS) - overflow) + retries
+    causes = {
+        Cause.RESET: rates.sum(RESETS),
+        Cause.TIMEOUT: rates.sum(TIMEOUTS),
+        Cause.CONNECT: rates.sum(UNREACHED),
+    }
+    # Envoy counts what it made of the others as 5xx too.
+    own = max(0.0, failed - sum(causes.values()))
     return ClusterObservation(
         load=rates.get(TOTAL),
         throughput=max(0.0, rates.get(COMPLETED) - overflow) + retries,
         mean=histogram.mean(rates.get(SUM), rates.get(COUNT), rates.buckets),
         in_flight=rates.get(ACTIVE) + rates.get(PENDING),
-        quantiles={q: found.value for q, found in quantiles.items() if found is not None},
-        upstream_errors=max(0.0, rates.get(ERRORS) - overflow) + retries,
+        quantiles={q: one.value for q, one in quantiles.items()},
+        upstream_errors=failed,
         breaker_errors=overflow,
         retries=retries,
+        resolutions={q: one.high - one.low for q, one in quantiles.items()},
+        connections=rates.get(CONNECTIONS),
+        pending=rates.get(PENDING),
+        errors={Cause.STATUS: own, **causes},
     )
 
 
