@@ -64,7 +64,8 @@ def test_every_service_that_is_named_exists() -> None:
             assert str(socket.port_value) in SERVICES[socket.address]["entrypoint"]
     telemetry = settings.model.telemetry.prometheus
     assert telemetry is not None
-    assert telemetry.url.split("//")[1].split(":")[0] in SERVICES
+    for url in telemetry.url:
+        assert url.split("//")[1].split(":")[0] in SERVICES
 
 
 def test_prometheus_accepts_its_configuration() -> None:

@@ -6,84 +6,18 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from typing import Any
 
 import promql_parser
 import pytest
-import pytest_asyncio
 
-from eigenmesh.demo.processes import PrometheusProcess, free_port
-from eigenmesh.mesh import Observation
+from eigenmesh.demo.processes import free_port
 from eigenmesh.telemetry.envoy_admin import EnvoyAdminSource
 from eigenmesh.telemetry.prometheus import PrometheusSource
-from eigenmesh.telemetry.source import Source
 
-from .bed import ROUTES, TOPOLOGY, Bed, run
+from .bed import ROUTES, TOPOLOGY
+from .scraped import INTERVAL, Scraped, until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-INTERVAL = 0.3
-
-
-PAGE = "".join(
-    f'envoy_cluster{dot}_upstream_rq_total{{envoy_cluster_name="{name}"}} {value}\n'
-    for dot, name, value in (("", "a", "NaN"), ("_svc", "b", "5"))
-)
-"""What a second scrape target answers: a counter that is not a number."""
-
-
-async def serve_page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {len(PAGE)}\r\n"
-    writer.write((head + "connection: close\r\n\r\n" + PAGE).encode())
-    await writer.drain()
-    writer.close()
-
-
-@dataclass
-class Scraped:
-    """page: the scrape target with PAGE."""
-
-    bed: Bed
-    server: PrometheusProcess
-    page: str
-
-    def source(self, **more: Any) -> PrometheusSource:
-        """Of the Envoy alone, unless another selector is given."""
-        envoy = f'instance="127.0.0.1:{self.bed.envoy.admin_port}"'
-        settings = {"window": 3.0, "timeout": 3.0, "selector": envoy, **more}
-        return PrometheusSource(self.server.url, TOPOLOGY, ROUTES, **settings)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def scraped() -> AsyncIterator[Scraped]:
-    """One bed for all: Prometheus takes five seconds to find its targets."""
-    page = f"127.0.0.1:{free_port()}"
-    pages = await asyncio.start_server(serve_page, "127.0.0.1", int(page.rpartition(":")[2]))
-    async with run() as bed:
-        targets = [f"127.0.0.1:{bed.envoy.admin_port}", page]
-        async with PrometheusProcess(targets, free_port(), interval=INTERVAL) as server:
-            both = Scraped(bed, server, page)
-            source = both.source()
-            await until(source, lambda o: o.complete)
-            await source.close()
-            yield both
-    pages.close()
-
-
-async def until(
-    source: Source, wanted: Callable[[Observation], bool], seconds: float = 20.0
-) -> Observation:
-    """The first observation that is as wanted."""
-    deadline = time.monotonic() + seconds
-    while True:
-        seen = await source.observe(time.time())
-        if wanted(seen):
-            return seen
-        assert time.monotonic() < deadline, seen.missing
-        await asyncio.sleep(INTERVAL)
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 async def test_both_sources_agree(scraped: Scraped) -> None:
@@ -229,14 +163,14 @@ async def test_a_query_that_is_refused_says_why(scraped: Scraped) -> None:
 
 
 async def test_what_is_not_prometheus_is_said_to_be_so(scraped: Scraped) -> None:
-    source = PrometheusSource(scraped.bed.admin, TOPOLOGY, ROUTES, timeout=3.0)
+    source = PrometheusSource([scraped.bed.admin], TOPOLOGY, ROUTES, timeout=3.0)
     seen = await source.observe(time.time())
     assert "not JSON" in seen.missing["a"]
     await source.close()
 
 
 async def test_a_stopped_prometheus_is_missing_with_the_reason() -> None:
-    source = PrometheusSource(f"http://127.0.0.1:{free_port()}", TOPOLOGY, ROUTES)
+    source = PrometheusSource([f"http://127.0.0.1:{free_port()}"], TOPOLOGY, ROUTES)
     seen = await source.observe(5.0)
     assert not seen.clusters
     assert not seen.demands

@@ -22,8 +22,10 @@ from eigenmesh.control.duration import Seconds
 from eigenmesh.control.groups import Groups, GroupSettings
 from eigenmesh.control.listen import Address, Listen, NodeTls, XdsListen, is_loopback
 from eigenmesh.control.strict import Strict
+from eigenmesh.control.telemetry_settings import Telemetry
 from eigenmesh.mesh import Bounds, Cluster, GuardPolicy, MeshError, ObjectivePolicy, Topology
 from eigenmesh.mesh import Scenario as MeshScenario
+from eigenmesh.telemetry.access import AccessError
 from eigenmesh.xds.operator import OperatorConfig, OperatorError, parse_operator
 from eigenmesh.xds.protos import KNOWN_HERE
 from eigenmesh.xds.tls import Certificates, TlsError
@@ -39,34 +41,6 @@ class SettingsError(Exception):
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
-
-
-class EnvoyTelemetry(Strict):
-    """Read latency from Envoy's own /stats/prometheus."""
-
-    admin: list[str] = Field(min_length=1)
-    timeout: Seconds = 1.0
-
-
-class PrometheusTelemetry(Strict):
-    """Read latency from a Prometheus server that scrapes the Envoys."""
-
-    url: str
-    window: Seconds = 6.0
-    timeout: Seconds = 1.0
-    selector: str = ""
-    """Label matchers that pick this mesh's series, for example job="envoy"."""
-
-
-class Telemetry(Strict):
-    envoy: EnvoyTelemetry | None = None
-    prometheus: PrometheusTelemetry | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Telemetry:
-        if (self.envoy is None) == (self.prometheus is None):
-            raise ValueError("give exactly one of envoy and prometheus")
-        return self
 
 
 class ScenarioSettings(Strict):
@@ -229,6 +203,9 @@ class Settings:
                 for cluster in route.clusters
                 if self.guard.bounds_of(route.name, cluster).min_weight == 0
             ]
+        prometheus = self.model.telemetry.prometheus
+        if prometheus is not None and (url := prometheus.in_the_clear):
+            lines.append(f"telemetry.prometheus.url: {url}: credentials go there in plain text")
         return tuple(lines)
 
 
@@ -304,6 +281,11 @@ def _resolve(model: Model, file: str) -> Settings:
         certificates = Certificates(model.xds.tls.files()) if model.xds.tls else None
     except TlsError as error:
         raise SettingsError([f"{file}: xds.tls.{error}"]) from error
+    if model.telemetry.prometheus is not None:
+        try:
+            model.telemetry.prometheus.access().check()
+        except AccessError as error:
+            raise SettingsError([f"{file}: telemetry.prometheus.{error}"]) from error
     return Settings(model, operator, grouped, topology, objective, guard, file, certificates)
 
 
@@ -406,7 +388,7 @@ def _line(error: ErrorDetails) -> str:
         return f"{field}: missing; this setting is required"
     message = error["msg"].removeprefix("Value error, ")
     value = error["input"]
-    if isinstance(value, dict | list):
+    if isinstance(value, dict | list) or error["type"] == "secret":
         return f"{field or 'document'}: {message}"
     return f"{field}: {value!r}: {message[0].lower()}{message[1:]}"
 

@@ -226,14 +226,17 @@ def make_source(settings: Settings) -> Source:
     telemetry = settings.model.telemetry
     routes = settings.groups.route_stats()
     stat_names = settings.groups.stat_names()
-    if telemetry.prometheus is not None:
+    if (prometheus := telemetry.prometheus) is not None:
         return PrometheusSource(
-            telemetry.prometheus.url,
+            prometheus.url,
             settings.topology,
             routes,
-            window=telemetry.prometheus.window,
-            timeout=telemetry.prometheus.timeout,
-            selector=telemetry.prometheus.selector,
+            window=prometheus.window,
+            timeout=prometheus.timeout,
+            retries=prometheus.retries,
+            access=prometheus.access(),
+            query=prometheus.query,
+            selector=prometheus.selector,
             max_age=settings.guard.max_age,
             stat_names=stat_names,
         )

@@ -377,7 +377,8 @@ class EnvoyProcess(ChildProcess):
 class PrometheusProcess(ChildProcess):
     """A real Prometheus that scrapes `targets` ("127.0.0.1:PORT") into a temporary directory.
 
-    interval: seconds between scrapes. metrics_path: where the targets expose theirs.
+    interval: seconds between scrapes. metrics_path: where the targets expose theirs. extra: more
+    options.
     """
 
     def __init__(
@@ -389,8 +390,10 @@ class PrometheusProcess(ChildProcess):
         metrics_path: str = "/stats/prometheus",
         job: str = "envoy",
         log: Path | None = None,
+        extra: Sequence[str] = (),
     ) -> None:
         self.port = port
+        self._options = extra
         super().__init__(
             "prometheus", [], log=log, ready_port=port, ready_path="/-/ready", ready_timeout=30.0
         )
@@ -422,5 +425,6 @@ class PrometheusProcess(ChildProcess):
         self.argv = [
             *(binary, f"--config.file={path}", f"--storage.tsdb.path={self.scratch / 'data'}"),
             *(f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=warn"),
+            *self._options,
         ]
         super().start()

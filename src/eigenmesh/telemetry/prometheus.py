@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
 from eigenmesh.mesh import Observation, Topology
+from eigenmesh.telemetry import promql
+from eigenmesh.telemetry.access import OPEN, Access
 from eigenmesh.telemetry.catalogue import HISTOGRAM, SERVER, TOTAL, UPTIME, Catalogue, Slot
+from eigenmesh.telemetry.prometheus_api import Answer, PrometheusApi, UnansweredError
 from eigenmesh.telemetry.series import Reading, Span, nothing, observe, span
+
+CLOCKS_APART = 5.0
+"""Seconds between the server's clock and ours from which on the age of its samples is unknown."""
+
+SAID = 300.0
+"""Seconds for which a proxy that was given up is still spoken of."""
 
 _MODEL_LABELS = frozenset(
     {
@@ -38,67 +45,76 @@ Samples = dict[Slot, dict[float, float]]
 
 @dataclass
 class _Proxy:
-    """What is remembered of one scrape target."""
+    """What is remembered of one scrape target. given_up: others carry its traffic now."""
 
     newest: float
     last: Reading | None = None
+    given_up: bool = False
 
 
 class PrometheusSource:
-    """url: such as http://127.0.0.1:9090. routes: steered route -> (virtual host, stat_prefix).
+    """urls: such as http://127.0.0.1:9090; if there are several, with the same data and the same
+    labels: the one that answers is kept to. routes: steered route -> (virtual host, stat_prefix).
 
     window: seconds looked back for samples, best four scrape intervals; widened when it holds too
-    few. timeout: seconds for the answer. selector: label matchers of this mesh's series, for
-    example job="envoy". max_age: seconds; older samples are no data. stat_names: cluster -> its
+    few. timeout: seconds for the answer, with all `retries`. access: see `Access`. query: see
+    `promql`. selector: label matchers of this mesh's series, for example job="envoy".
+    max_age: seconds; older samples are no data. stat_names: cluster -> its
     `alt_stat_name`. histogram_lag: by how many scrapes Envoy's histograms are behind its counters:
     one, when the scrape itself makes Envoy flush (`stats_flush_on_admin`), since it answers first.
     """
 
     def __init__(
         self,
-        url: str,
+        urls: Sequence[str],
         topology: Topology,
         routes: Mapping[str, tuple[str, str]],
         *,
         window: float = 6.0,
         timeout: float = 1.0,
+        retries: int = 2,
+        access: Access = OPEN,
+        query: str = promql.DEFAULT,
         selector: str = "",
         max_age: float = 15.0,
         stat_names: Mapping[str, str] | None = None,
         histogram_lag: int = 1,
     ) -> None:
-        self._url = url.rstrip("/") + "/api/v1/query"
+        self._api = PrometheusApi(urls, access, timeout=timeout, retries=retries)
         self._catalogue = Catalogue(topology, routes, stat_names)
+        self._template = query
         self._window = window
-        self._timeout = timeout
         self._max_age = max_age
         self._lag = histogram_lag
-        self._session: aiohttp.ClientSession | None = None
         self._proxies: dict[str, _Proxy] = {}
+        self._too_short = False
         self._matchers = self._catalogue.matchers(selector.strip().strip("{}").strip(", "))
 
     @property
     def query(self) -> str:
         """The PromQL of the next tick."""
-        return f"{{{self._matchers}}}[{round(self._window * 1000)}ms]"
+        return promql.resolve(self._template, self._matchers, self._window)
 
     async def observe(self, now: float) -> Observation:
         """From where the tick before ended (at first: the window's first scrape) to the newest."""
+        query = self.query
         try:
-            async with asyncio.timeout(self._timeout):
-                status, body = await self._ask(now)
-            # In a thread: with many clusters it takes longer than the event loop can be spared.
-            return await asyncio.to_thread(self._compare, now, self.query, status, body)
-        except TimeoutError:
-            return self._nothing(now, f"no answer within {self._timeout:g} s")
-        except (aiohttp.ClientError, OSError) as error:
-            return self._nothing(now, f"cannot be read: {error}")
+            answer = await self._api.query(query, now)
+        except UnansweredError as why:
+            return self._nothing(now, query, str(why))
+        # In a thread: with many clusters it takes longer than the event loop can be spared.
+        return await asyncio.to_thread(self._compare, now, query, answer)
 
-    def _compare(self, now: float, query: str, status: int, body: bytes) -> Observation:
+    def _compare(self, now: float, query: str, answer: Answer) -> Observation:
+        if answer.date is not None and abs(ahead := answer.date - now) > CLOCKS_APART:
+            self._api.pass_over()
+            why = f"its clock is {ahead:+.0f} s from ours, samples have no age; set the clocks"
+            return self._nothing(now, query, why, answer)
         try:
-            found = self._samples(status, body)
+            found = self._samples(answer)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return self._nothing(now, f"its answer cannot be read: {error}")
+            self._api.pass_over()
+            return self._nothing(now, query, f"its answer cannot be read: {error}", answer)
         spans: dict[str, Span] = {}
         troubles: dict[str, str] = {}
         for proxy, samples in found.items():
@@ -107,46 +123,68 @@ class PrometheusSource:
                 troubles[proxy] = result
             else:
                 spans[proxy] = result
+                self._proxies[proxy].given_up = False
+        if self._too_short and not spans:
+            # The scrape interval is longer than was thought: look further back next time. (One
+            # proxy that has few scrapes is a new one.)
+            self._window = min(2.0 * self._window, max(self._window, 4.0 * self._max_age))
+        self._too_short = False
         for proxy in self._proxies.keys() - found.keys():
             troubles[proxy] = self._age(proxy, now)
-        if spans:
-            # Others carry the traffic of a proxy that has been silent for so long.
-            for proxy in troubles.keys() & self._proxies.keys():
-                if now - self._proxies[proxy].newest > self._max_age:
-                    del troubles[proxy], self._proxies[proxy]
-        elif not troubles:
-            return self._nothing(now, f"no samples in the last {self._window:g} s")
+        if not found:
+            self._api.pass_over()
+        left_out = self._given_up(troubles, now) if spans else {}
+        if not spans and not troubles:
+            why = f"no samples in the last {self._window:g} s"
+            return self._nothing(now, query, why, answer)
         ends = [p.last.time for p in self._proxies.values() if p.last is not None]
-        end = max(ends) if spans and ends else now
-        return observe(end, spans, self._catalogue, troubles=troubles, queries=(query,))
+        return observe(
+            max(ends) if spans and ends else now,
+            spans,
+            self._catalogue,
+            troubles=troubles,
+            left_out=left_out,
+            queries=(query,),
+            source=str(answer),
+        )
+
+    def _given_up(self, troubles: dict[str, str], now: float) -> dict[str, str]:
+        """Takes out of the troubles the proxies that have been silent for so long that others
+        carry their traffic."""
+        left_out = {}
+        for name in troubles.keys() & self._proxies.keys():
+            proxy = self._proxies[name]
+            silent = now - proxy.newest
+            proxy.given_up = proxy.given_up or silent > self._max_age
+            if proxy.given_up:
+                left_out[name] = troubles.pop(name)
+            if silent > max(SAID, self._max_age):
+                del self._proxies[name]
+        return left_out
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._api.close()
 
-    def _nothing(self, now: float, why: str) -> Observation:
-        return nothing(now, f"Prometheus: {why}", self._catalogue, queries=(self.query,))
+    def _nothing(
+        self, now: float, query: str, why: str, answer: Answer | None = None
+    ) -> Observation:
+        source = str(answer) if answer else ""
+        why = f"Prometheus: {why}"
+        return nothing(now, why, self._catalogue, queries=(query,), source=source)
 
-    async def _ask(self, now: float) -> tuple[int, bytes]:
-        if self._session is None:
-            self._session = aiohttp.ClientSession()
-        form = {"query": self.query, "time": f"{now:.3f}"}
-        async with self._session.post(self._url, data=form) as response:
-            return response.status, await response.read()
-
-    def _samples(self, status: int, body: bytes) -> dict[str, Samples]:
+    def _samples(self, answer: Answer) -> dict[str, Samples]:
         """Of each scrape target. Raises ValueError for an answer that is not one."""
         try:
-            answer = json.loads(body)
+            content = json.loads(answer.body)
         except ValueError:
-            raise ValueError(f"status {status}, and not JSON") from None
-        if answer["status"] != "success":
-            raise ValueError(f"{answer.get('errorType')}: {answer.get('error')}")
-        if answer.get("warnings"):
-            raise ValueError(f"it is partial: {answer['warnings'][0]}")
+            raise ValueError(f"status {answer.status}, and not JSON") from None
+        if content["status"] != "success":
+            raise ValueError(f"{content.get('errorType')}: {content.get('error')}")
+        # Thanos says it in a warning, VictoriaMetrics in a field of its own.
+        if content.get("warnings") or content.get("isPartial"):
+            raise ValueError(f"it is partial: {(content.get('warnings') or ['isPartial'])[0]}")
         found: dict[str, Samples] = {}
-        for series in answer["data"]["result"]:
+        for series in content["data"]["result"]:
             labels = series["metric"]
             slot = self._catalogue.slot(labels["__name__"], labels)
             if slot is None:
@@ -159,6 +197,9 @@ class PrometheusSource:
     def _span(self, name: str, samples: Samples, now: float) -> Span | str:
         """What one proxy did since the tick before, or why that is not known."""
         times = sorted({t for slot, one in samples.items() if slot.stat == TOTAL for t in one})
+        # A store may show the newest scrape before all of it is in.
+        while len(times) > 1 and _series_at(samples, times[-1]) < _series_at(samples, times[-2]):
+            times.pop()
         if not times:
             return f"no {TOTAL} in the last {self._window:g} s"
         proxy = self._proxies.setdefault(name, _Proxy(times[-1]))
@@ -190,10 +231,8 @@ class PrometheusSource:
         return f"newest sample is {now - self._proxies[proxy].newest:.0f} s old"
 
     def _too_few(self, count: int) -> str:
-        """The scrape interval is longer than was thought: look further back next time."""
-        why = f"{count} scrapes in the last {self._window:g} s, {2 + self._lag} are needed"
-        self._window = min(2.0 * self._window, max(self._window, 4.0 * self._max_age))
-        return why
+        self._too_short = True
+        return f"{count} scrapes in the last {self._window:g} s, {2 + self._lag} are needed"
 
     def _reading(self, samples: Samples, times: list[float], time: float) -> Reading:
         """As of the scrape at `time`; histograms from the scrape that tells of that moment."""
@@ -204,6 +243,10 @@ class PrometheusSource:
             if at in one:
                 reading.put(slot, one[at])
         return reading
+
+
+def _series_at(samples: Samples, time: float) -> int:
+    return sum(time in one for one in samples.values())
 
 
 def _proxy(labels: Mapping[str, Any]) -> str:
