@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .PHONY: help demo test lint format proto lock bench bench-demo bench-estimator bench-xds clean \
-    envoys prometheus openssl
+    envoys prometheus victoria-metrics openssl
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -14,7 +14,7 @@ demo: $(VENV)/.demo  ## Close the loop on a real Envoy, about two minutes (ARGS=
 	@if echo '$(ARGS)' | grep -q -- --prometheus; then $(MAKE) --no-print-directory prometheus; fi
 	@$(BIN)/eigenmesh demo $(ARGS)
 
-test: $(VENV)/.dev envoys prometheus openssl  ## Run the tests on real Envoys and Prometheus
+test: $(VENV)/.dev envoys prometheus victoria-metrics openssl  ## Run the tests, on real servers
 	$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and mypy --strict
@@ -73,7 +73,7 @@ $(VENV)/envoys/%/.installed: | $(VENV)/.base
 	@touch $@
 
 # Debian packages that the tests run for real.
-prometheus openssl:
+prometheus victoria-metrics openssl:
 	@command -v $@ > /dev/null || { \
 	    echo 'installing $@ (Debian package)'; \
 	    SUDO=$$(test "$$(id -u)" = 0 || echo sudo); \

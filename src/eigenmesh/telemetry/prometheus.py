@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -196,7 +197,7 @@ class PrometheusSource:
 
     def _span(self, name: str, samples: Samples, now: float) -> Span | str:
         """What one proxy did since the tick before, or why that is not known."""
-        times = sorted({t for slot, one in samples.items() if slot.stat == TOTAL for t in one})
+        times = sorted(_scrapes(samples))
         # A store may show the newest scrape before all of it is in.
         while len(times) > 1 and _series_at(samples, times[-1]) < _series_at(samples, times[-2]):
             times.pop()
@@ -243,6 +244,13 @@ class PrometheusSource:
             if at in one:
                 reading.put(slot, one[at])
         return reading
+
+
+def _scrapes(samples: Samples) -> set[float]:
+    """When the target was scraped. VictoriaMetrics gives as numbers what Prometheus hides: that
+    every series ended, since the target did not answer."""
+    totals = (one for slot, one in samples.items() if slot.stat == TOTAL)
+    return {time for one in totals for time, value in one.items() if not math.isnan(value)}
 
 
 def _series_at(samples: Samples, time: float) -> int:
