@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import math
 import resource
 import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from eigenmesh.control.journal import Journal, JournalError
-from eigenmesh.mesh import Action, BreakerLimits, Decision, Plan
+from eigenmesh.mesh import (
+    Action,
+    BreakerLimits,
+    Candidate,
+    Cause,
+    ClusterObservation,
+    CurveEstimate,
+    Cut,
+    Decision,
+    LatencyCurve,
+    Observation,
+    Plan,
+    ProxyLoad,
+)
 
 PLAN = Plan({"r": {"a": 0.7, "b": 0.3}}, {"a": BreakerLimits.around(40)})
 
@@ -109,3 +125,75 @@ def test_a_full_disk_refuses_the_write_and_keeps_what_was_there(tmp_path: Path) 
     )
     assert "refused: journal:" in done.stdout, done.stderr
     assert done.stdout.rstrip().endswith("True")
+
+
+def test_a_decision_comes_back_whole(tmp_path: Path) -> None:
+    seen = ClusterObservation(
+        load=10.0,
+        throughput=9.0,
+        mean=0.02,
+        in_flight=3.0,
+        quantiles={0.5: 0.01, 0.99: 10.0},
+        upstream_errors=2.0,
+        breaker_errors=1.0,
+        retries=0.5,
+        resolutions={0.5: 0.005, 0.99: math.inf},
+        connections=4.0,
+        pending=1.0,
+        errors={Cause.STATUS: 0.5, Cause.RESET: 1.5},
+    )
+    observation = Observation(
+        time=1004.0,
+        window=2.0,
+        clusters={"a": seen},
+        demands={"r": 10.0},
+        missing={"b": "no data"},
+        queries=("up[6s]",),
+        proxies={"p": {"a": ProxyLoad(10.0, 3.0)}},
+        left_out={"q": "newest sample is 20 s old"},
+        source="http://p:9090",
+    )
+    whole = replace(
+        decision(7),
+        proposed=PLAN,
+        observation=observation,
+        curves={"a": CurveEstimate(LatencyCurve(0.02, 400.0), 0.1, 0.2, 9, 1001.0)},
+        candidates=(Candidate("weights", "born-machine", 0.02, 0.1, True, {"qubits": 2.0}),),
+        cuts=(Cut("max_step", "r", 0.4, 0.1),),
+        predicted=0.02,
+        incumbent_predicted=0.03,
+        predicted_latency=0.019,
+        seconds=0.2,
+    )
+    journal = Journal(tmp_path / "j.sqlite")
+    journal.record(whole)
+    assert journal.decision(7) == whole
+    assert journal.decision(8) is None
+    text = json.dumps(journal.decisions(), allow_nan=False)
+    assert json.loads(text)[0]["observation"]["clusters"]["a"]["resolutions"]["0.99"] is None
+
+
+def test_a_decision_of_an_older_journal_is_read(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
+    seen = ClusterObservation(1.0, 1.0, None, 0.0)
+    journal.record(replace(decision(1), observation=Observation(5.0, 1.0, {"a": seen}, {})))
+    with sqlite3.connect(tmp_path / "j.sqlite") as db:
+        body = json.loads(db.execute("SELECT body FROM decisions").fetchone()[0])
+        for later in ("proxies", "left_out", "source"):
+            del body["observation"][later]
+        for later in ("resolutions", "errors", "connections", "pending"):
+            del body["observation"]["clusters"]["a"][later]
+        db.execute("UPDATE decisions SET body = ?", (json.dumps(body),))
+    old = journal.decision(1)
+    assert old is not None
+    assert old.observation is not None
+    assert old.observation.clusters == {"a": seen}
+
+
+def test_a_damaged_decision_says_so(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
+    journal.record(decision(1))
+    with sqlite3.connect(tmp_path / "j.sqlite") as db:
+        db.execute("UPDATE decisions SET body = '{}'")
+    with pytest.raises(JournalError, match="decision 1 cannot be read"):
+        journal.decision(1)

@@ -65,6 +65,15 @@ def envoy_limit(stack: Stack, cluster: str) -> int:
     return int(found.group(1))
 
 
+def explained(stack: Stack, number: int) -> str:
+    """What the command line says of a decision."""
+    command = [sys.executable, "-m", "eigenmesh", "ctl", "explain", str(number)]
+    address = f"127.0.0.1:{stack.ports.api}"
+    return subprocess.run(
+        [*command, "--address", address], capture_output=True, text=True, timeout=30, check=True
+    ).stdout
+
+
 def metric(text: str, name: str) -> float:
     found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.M)
     assert found, f"{name} is not in /metrics"
@@ -113,6 +122,18 @@ async def test_observes_then_steers_and_no_request_fails(stack: Stack) -> None:
     for subscription in node.subscriptions:
         assert subscription.acked_version == subscription.sent_version
         assert subscription.nack == ""
+
+    # The latest decision, and an older one out of the journal, explain themselves.
+    for number in (mesh.latest_decision.number, recommended.number):
+        shown = explained(stack, number)
+        assert f"decision {number}, " in shown
+        for query in recommended.queries:
+            assert f"query: {query}\n" in shown
+        assert "born-machine" in shown
+        assert "qaoa" in shown
+    with pytest.raises(grpc.aio.AioRpcError, match="not in the journal"):
+        async with stack.client() as client:
+            await client.get_decision(10**6)
 
     table = stack.load.table("watch")
     assert len(table.status) > 500

@@ -45,6 +45,13 @@ class MeshClient:
         )
         return mesh
 
+    async def get_decision(self, number: int = 0) -> pb.Decision:
+        """The one with this number; 0: the latest."""
+        decision: pb.Decision = await self._stub.GetDecision(
+            pb.GetDecisionRequest(number=number), timeout=self._timeout
+        )
+        return decision
+
     async def watch_decisions(self) -> AsyncIterator[pb.Decision]:
         """Until cancelled or the server goes away."""
         async for decision in self._stub.WatchDecisions(pb.WatchDecisionsRequest()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -62,6 +63,15 @@ def decision_message(decision: Decision) -> pb.Decision:
     if seen is not None:
         message.missing.update(seen.missing)
         message.queries.extend(seen.queries)
+        message.source = seen.source
+        message.left_out.update(seen.left_out)
+        message.observed_at.CopyFrom(_timestamp(seen.time))
+        message.window.CopyFrom(_duration(seen.window))
+        message.proxies.extend(
+            pb.ProxyLoad(proxy=proxy, cluster=name, load=one.load, in_flight=one.in_flight)
+            for proxy, loads in seen.proxies.items()
+            for name, one in loads.items()
+        )
         message.demands.extend(
             pb.RouteDemand(route=route, requests_per_second=demand)
             for route, demand in seen.demands.items()
@@ -101,6 +111,14 @@ def _cluster(name: str, decision: Decision) -> pb.ClusterState:
         message.in_flight = seen.in_flight
         message.upstream_errors = seen.upstream_errors
         message.breaker_errors = seen.breaker_errors
+        message.retries = seen.retries
+        message.connections = seen.connections
+        message.pending = seen.pending
+        message.errors.update({cause.value: rate for cause, rate in seen.errors.items()})
+        message.quantiles.extend(
+            pb.Quantile(q=q, seconds=value, resolution_seconds=seen.resolutions.get(q, math.inf))
+            for q, value in sorted(seen.quantiles.items())
+        )
         if seen.mean is not None:
             message.mean_seconds = seen.mean
         if 0.5 in seen.quantiles:

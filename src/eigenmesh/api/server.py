@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from eigenmesh.api.convert import MODES, decision_message, node_message, plan_message
-from eigenmesh.control.journal import JournalWriteError
+from eigenmesh.control.journal import Journal, JournalError, JournalWriteError
 from eigenmesh.control.loop import ControlLoop, Mode
 from eigenmesh.v1 import mesh_pb2 as pb
 from eigenmesh.v1 import mesh_pb2_grpc
@@ -25,11 +26,16 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     """`nodes` lists the Envoys that are connected."""
 
     def __init__(
-        self, name: str, loop: ControlLoop, nodes: Callable[[], Sequence[NodeStatus]]
+        self,
+        name: str,
+        loop: ControlLoop,
+        nodes: Callable[[], Sequence[NodeStatus]],
+        journal: Journal,
     ) -> None:
         self._name = name
         self._loop = loop
         self._nodes = nodes
+        self._journal = journal
 
     async def GetMesh(  # noqa: N802 (the name is the proto's)
         self, request: pb.GetMeshRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -41,6 +47,25 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     ) -> AsyncIterator[pb.Decision]:
         async for decision in self._loop.watch():
             yield decision_message(decision)
+
+    async def GetDecision(  # noqa: N802
+        self, request: pb.GetDecisionRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.Decision:
+        decision = self._loop.latest
+        if request.number and (decision is None or request.number != decision.number):
+            try:
+                # SQLite has 63 bits; no mesh will make that many decisions.
+                number = min(request.number, 2**63 - 1)
+                decision = await asyncio.to_thread(self._journal.decision, number)
+            except JournalError as error:
+                await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
+        if decision is None:
+            found = "not in the journal" if request.number else "none made yet"
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, f"number: {request.number}: {found}; 0 is the latest"
+            )
+        assert decision is not None
+        return decision_message(decision)
 
     async def SetMode(  # noqa: N802
         self, request: pb.SetModeRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -292,6 +292,22 @@ def status(address: AddressOption = DEFAULT_API) -> None:
 
 
 @ctl.command()
+def explain(
+    number: Annotated[
+        int, typer.Argument(min=0, help="Number of the decision; 0 is the latest.")
+    ] = 0,
+    address: AddressOption = DEFAULT_API,
+) -> None:
+    """Explains a decision: what was asked and seen, curves, candidates, winners, cuts.
+
+    Example: `eigenmesh ctl explain 17`
+    """
+    from eigenmesh.cli.explain import show_decision
+
+    show_decision(_call(address, lambda client: client.get_decision(number)))
+
+
+@ctl.command()
 def nodes(address: AddressOption = DEFAULT_API) -> None:
     """Lists the Envoys: what each asked for, was sent, has accepted or refused.
 

@@ -24,7 +24,8 @@ async def serve(settings: Settings) -> None:
     sidecar = Sidecar(settings)
     model = settings.model
     web = HttpServer(model.http.listen, sidecar.metrics.registry, sidecar.not_ready)
-    api = ApiServer(model.api.listen, MeshServicer(model.mesh, sidecar.loop, sidecar.xds.nodes))
+    servicer = MeshServicer(model.mesh, sidecar.loop, sidecar.xds.nodes, sidecar.journal)
+    api = ApiServer(model.api.listen, servicer)
     try:
         await web.start()
         await api.start()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eigenmesh.control.record import from_body, to_body
 from eigenmesh.mesh import Decision, Plan
 
 SCHEMA_VERSION = 1
@@ -128,7 +129,7 @@ class Journal:
                     decision.time,
                     decision.action.value,
                     decision.why,
-                    json.dumps(_body(decision)),
+                    json.dumps(to_body(decision)),
                 ),
             )
             self._db.execute(
@@ -147,6 +148,21 @@ class Journal:
             {"number": n, "time": t, "action": a, "why": w, **json.loads(b)}
             for n, t, a, w, b in rows
         ]
+
+    def decision(self, number: int) -> Decision | None:
+        """The one with this number; None if it is not kept. Raises JournalError on damage."""
+        try:
+            with self._lock:
+                row = self._db.execute(
+                    "SELECT number, time, action, why, body FROM decisions WHERE number = ?",
+                    (number,),
+                ).fetchone()
+            return row and from_body(*row[:4], json.loads(row[4]))
+        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+            raise JournalError(
+                f"journal: {self.path}: decision {number} cannot be read ({error}); "
+                "ask for a later one"
+            ) from error
 
     def close(self) -> None:
         self._db.close()
@@ -180,53 +196,3 @@ class Journal:
             "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             (key, value),
         )
-
-
-def _body(decision: Decision) -> dict[str, Any]:
-    observation = decision.observation
-    return {
-        "plan": decision.plan.to_dict(),
-        "proposed": decision.proposed.to_dict() if decision.proposed else None,
-        "curves": {name: curve.to_dict() for name, curve in decision.curves.items()},
-        "observation": None
-        if observation is None
-        else {
-            "time": observation.time,
-            "window": observation.window,
-            "demands": dict(observation.demands),
-            "missing": dict(observation.missing),
-            "queries": list(observation.queries),
-            "clusters": {
-                name: {
-                    "load": c.load,
-                    "throughput": c.throughput,
-                    "mean": c.mean,
-                    "in_flight": c.in_flight,
-                    "quantiles": {str(q): value for q, value in c.quantiles.items()},
-                    "upstream_errors": c.upstream_errors,
-                    "breaker_errors": c.breaker_errors,
-                    "retries": c.retries,
-                }
-                for name, c in observation.clusters.items()
-            },
-        },
-        "candidates": [
-            {
-                "part": c.part,
-                "solver": c.solver,
-                "objective": c.objective,
-                "seconds": c.seconds,
-                "won": c.won,
-                "detail": dict(c.detail),
-            }
-            for c in decision.candidates
-        ],
-        "cuts": [
-            {"rule": c.rule, "subject": c.subject, "proposed": c.proposed, "allowed": c.allowed}
-            for c in decision.cuts
-        ],
-        "predicted": decision.predicted,
-        "incumbent_predicted": decision.incumbent_predicted,
-        "predicted_latency": decision.predicted_latency,
-        "seconds": decision.seconds,
-    }

@@ -250,6 +250,8 @@ class ControlLoop:
         plan: Plan,
         solution: Solution | None,
     ) -> Decision:
+        if observation.left_out:
+            why = f"{why}; without {', '.join(observation.left_out)}"
         return Decision(
             number=self._number,
             time=self._clock(),

@@ -28,6 +28,12 @@ class WatchDecisionsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class GetDecisionRequest(_message.Message):
+    __slots__ = ("number",)
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    def __init__(self, number: _Optional[int] = ...) -> None: ...
+
 class SetModeRequest(_message.Message):
     __slots__ = ("mode",)
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -118,7 +124,7 @@ class ClusterLimits(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., max_requests: _Optional[int] = ..., max_connections: _Optional[int] = ..., max_pending_requests: _Optional[int] = ..., max_retries: _Optional[int] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("number", "time", "action", "why", "plan", "proposed", "clusters", "demands", "candidates", "cuts", "predicted", "incumbent_predicted", "took", "missing", "predicted_latency", "queries")
+    __slots__ = ("number", "time", "action", "why", "plan", "proposed", "clusters", "demands", "candidates", "cuts", "predicted", "incumbent_predicted", "took", "missing", "predicted_latency", "queries", "source", "left_out", "observed_at", "window", "proxies")
     class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ACTION_UNSPECIFIED: _ClassVar[Decision.Action]
@@ -130,6 +136,13 @@ class Decision(_message.Message):
     ACTION_HOLD: Decision.Action
     ACTION_RECOMMEND: Decision.Action
     class MissingEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class LeftOutEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +165,11 @@ class Decision(_message.Message):
     MISSING_FIELD_NUMBER: _ClassVar[int]
     PREDICTED_LATENCY_FIELD_NUMBER: _ClassVar[int]
     QUERIES_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_AT_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    PROXIES_FIELD_NUMBER: _ClassVar[int]
     number: int
     time: _timestamp_pb2.Timestamp
     action: Decision.Action
@@ -168,7 +186,24 @@ class Decision(_message.Message):
     missing: _containers.ScalarMap[str, str]
     predicted_latency: float
     queries: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, number: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., action: _Optional[_Union[Decision.Action, str]] = ..., why: _Optional[str] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., proposed: _Optional[_Union[Plan, _Mapping]] = ..., clusters: _Optional[_Iterable[_Union[ClusterState, _Mapping]]] = ..., demands: _Optional[_Iterable[_Union[RouteDemand, _Mapping]]] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., cuts: _Optional[_Iterable[_Union[Cut, _Mapping]]] = ..., predicted: _Optional[float] = ..., incumbent_predicted: _Optional[float] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing: _Optional[_Mapping[str, str]] = ..., predicted_latency: _Optional[float] = ..., queries: _Optional[_Iterable[str]] = ...) -> None: ...
+    source: str
+    left_out: _containers.ScalarMap[str, str]
+    observed_at: _timestamp_pb2.Timestamp
+    window: _duration_pb2.Duration
+    proxies: _containers.RepeatedCompositeFieldContainer[ProxyLoad]
+    def __init__(self, number: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., action: _Optional[_Union[Decision.Action, str]] = ..., why: _Optional[str] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., proposed: _Optional[_Union[Plan, _Mapping]] = ..., clusters: _Optional[_Iterable[_Union[ClusterState, _Mapping]]] = ..., demands: _Optional[_Iterable[_Union[RouteDemand, _Mapping]]] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., cuts: _Optional[_Iterable[_Union[Cut, _Mapping]]] = ..., predicted: _Optional[float] = ..., incumbent_predicted: _Optional[float] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing: _Optional[_Mapping[str, str]] = ..., predicted_latency: _Optional[float] = ..., queries: _Optional[_Iterable[str]] = ..., source: _Optional[str] = ..., left_out: _Optional[_Mapping[str, str]] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., proxies: _Optional[_Iterable[_Union[ProxyLoad, _Mapping]]] = ...) -> None: ...
+
+class ProxyLoad(_message.Message):
+    __slots__ = ("proxy", "cluster", "load", "in_flight")
+    PROXY_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    proxy: str
+    cluster: str
+    load: float
+    in_flight: float
+    def __init__(self, proxy: _Optional[str] = ..., cluster: _Optional[str] = ..., load: _Optional[float] = ..., in_flight: _Optional[float] = ...) -> None: ...
 
 class RouteDemand(_message.Message):
     __slots__ = ("route", "requests_per_second")
@@ -179,7 +214,14 @@ class RouteDemand(_message.Message):
     def __init__(self, route: _Optional[str] = ..., requests_per_second: _Optional[float] = ...) -> None: ...
 
 class ClusterState(_message.Message):
-    __slots__ = ("cluster", "load", "throughput", "mean_seconds", "p50_seconds", "p99_seconds", "in_flight", "upstream_errors", "breaker_errors", "curve")
+    __slots__ = ("cluster", "load", "throughput", "mean_seconds", "p50_seconds", "p99_seconds", "in_flight", "upstream_errors", "breaker_errors", "curve", "retries", "connections", "pending", "errors", "quantiles")
+    class ErrorsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
     THROUGHPUT_FIELD_NUMBER: _ClassVar[int]
@@ -190,6 +232,11 @@ class ClusterState(_message.Message):
     UPSTREAM_ERRORS_FIELD_NUMBER: _ClassVar[int]
     BREAKER_ERRORS_FIELD_NUMBER: _ClassVar[int]
     CURVE_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    QUANTILES_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     load: float
     throughput: float
@@ -200,7 +247,22 @@ class ClusterState(_message.Message):
     upstream_errors: float
     breaker_errors: float
     curve: Curve
-    def __init__(self, cluster: _Optional[str] = ..., load: _Optional[float] = ..., throughput: _Optional[float] = ..., mean_seconds: _Optional[float] = ..., p50_seconds: _Optional[float] = ..., p99_seconds: _Optional[float] = ..., in_flight: _Optional[float] = ..., upstream_errors: _Optional[float] = ..., breaker_errors: _Optional[float] = ..., curve: _Optional[_Union[Curve, _Mapping]] = ...) -> None: ...
+    retries: float
+    connections: float
+    pending: float
+    errors: _containers.ScalarMap[str, float]
+    quantiles: _containers.RepeatedCompositeFieldContainer[Quantile]
+    def __init__(self, cluster: _Optional[str] = ..., load: _Optional[float] = ..., throughput: _Optional[float] = ..., mean_seconds: _Optional[float] = ..., p50_seconds: _Optional[float] = ..., p99_seconds: _Optional[float] = ..., in_flight: _Optional[float] = ..., upstream_errors: _Optional[float] = ..., breaker_errors: _Optional[float] = ..., curve: _Optional[_Union[Curve, _Mapping]] = ..., retries: _Optional[float] = ..., connections: _Optional[float] = ..., pending: _Optional[float] = ..., errors: _Optional[_Mapping[str, float]] = ..., quantiles: _Optional[_Iterable[_Union[Quantile, _Mapping]]] = ...) -> None: ...
+
+class Quantile(_message.Message):
+    __slots__ = ("q", "seconds", "resolution_seconds")
+    Q_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RESOLUTION_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    q: float
+    seconds: float
+    resolution_seconds: float
+    def __init__(self, q: _Optional[float] = ..., seconds: _Optional[float] = ..., resolution_seconds: _Optional[float] = ...) -> None: ...
 
 class Curve(_message.Message):
     __slots__ = ("t0_seconds", "capacity", "variability", "t0_error", "capacity_error", "changed_at")

@@ -45,6 +45,11 @@ class MeshServiceStub:
                 request_serializer=eigenmesh_dot_v1_dot_mesh__pb2.WatchDecisionsRequest.SerializeToString,
                 response_deserializer=eigenmesh_dot_v1_dot_mesh__pb2.Decision.FromString,
                 _registered_method=True)
+        self.GetDecision = channel.unary_unary(
+                '/eigenmesh.v1.MeshService/GetDecision',
+                request_serializer=eigenmesh_dot_v1_dot_mesh__pb2.GetDecisionRequest.SerializeToString,
+                response_deserializer=eigenmesh_dot_v1_dot_mesh__pb2.Decision.FromString,
+                _registered_method=True)
         self.SetMode = channel.unary_unary(
                 '/eigenmesh.v1.MeshService/SetMode',
                 request_serializer=eigenmesh_dot_v1_dot_mesh__pb2.SetModeRequest.SerializeToString,
@@ -70,6 +75,13 @@ class MeshServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDecision(self, request, context):
+        """One decision, the latest by default. NOT_FOUND if it is not (or no longer) in the journal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetMode(self, request, context):
         """Starts or stops steering. FAILED_PRECONDITION if the mode is not known.
         """
@@ -88,6 +100,11 @@ def add_MeshServiceServicer_to_server(servicer, server):
             'WatchDecisions': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchDecisions,
                     request_deserializer=eigenmesh_dot_v1_dot_mesh__pb2.WatchDecisionsRequest.FromString,
+                    response_serializer=eigenmesh_dot_v1_dot_mesh__pb2.Decision.SerializeToString,
+            ),
+            'GetDecision': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDecision,
+                    request_deserializer=eigenmesh_dot_v1_dot_mesh__pb2.GetDecisionRequest.FromString,
                     response_serializer=eigenmesh_dot_v1_dot_mesh__pb2.Decision.SerializeToString,
             ),
             'SetMode': grpc.unary_unary_rpc_method_handler(
@@ -150,6 +167,33 @@ class MeshService:
             target,
             '/eigenmesh.v1.MeshService/WatchDecisions',
             eigenmesh_dot_v1_dot_mesh__pb2.WatchDecisionsRequest.SerializeToString,
+            eigenmesh_dot_v1_dot_mesh__pb2.Decision.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDecision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/eigenmesh.v1.MeshService/GetDecision',
+            eigenmesh_dot_v1_dot_mesh__pb2.GetDecisionRequest.SerializeToString,
             eigenmesh_dot_v1_dot_mesh__pb2.Decision.FromString,
             options,
             channel_credentials,
