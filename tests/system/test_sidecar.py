@@ -125,12 +125,12 @@ async def test_observes_then_steers_and_no_request_fails(stack: Stack) -> None:
 
     # The latest decision, and an older one out of the journal, explain themselves.
     for number in (mesh.latest_decision.number, recommended.number):
-        shown = explained(stack, number)
-        assert f"decision {number}, " in shown
+        text = explained(stack, number)
+        assert f"decision {number}, " in text
         for query in recommended.queries:
-            assert f"query: {query}\n" in shown
-        assert "born-machine" in shown
-        assert "qaoa" in shown
+            assert f"query: {query}\n" in text
+        assert "born-machine" in text
+        assert "qaoa" in text
     with pytest.raises(grpc.aio.AioRpcError, match="not in the journal"):
         async with stack.client() as client:
             await client.get_decision(10**6)

@@ -373,6 +373,8 @@ def _call(address: str, call: Any) -> Any:
     try:
         return asyncio.run(run())
     except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.NOT_FOUND:
+            _fail(f"{address}: {error.details()}")
         _fail(
             f"{address}: {error.code().name}: {error.details()}; "
             "is `eigenmesh run` up, and is --address its api.listen?"

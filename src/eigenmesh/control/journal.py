@@ -157,7 +157,10 @@ class Journal:
                     "SELECT number, time, action, why, body FROM decisions WHERE number = ?",
                     (number,),
                 ).fetchone()
-            return row and from_body(*row[:4], json.loads(row[4]))
+            if row is None:
+                return None
+            *columns, body = row
+            return from_body(*columns, body=json.loads(body))
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
             raise JournalError(
                 f"journal: {self.path}: decision {number} cannot be read ({error}); "
