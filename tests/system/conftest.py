@@ -29,6 +29,7 @@ class Stack:
     settings: dict[str, Any]
     envoy: EnvoyProcess
     load: LoadGenerator
+    prometheus: PrometheusProcess | None = None
     _sidecars: list[ChildProcess] = field(default_factory=list)
 
     @property
@@ -108,6 +109,7 @@ async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     async with AsyncExitStack() as cleanup:
         for one in stage.UPSTREAMS:
             await cleanup.enter_async_context(upstream(one, ports))
+        server = None
         if prometheus:
             server = PrometheusProcess([f"127.0.0.1:{ports.admin}"], ports.prometheus)
             await cleanup.enter_async_context(server)
@@ -118,7 +120,7 @@ async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         else:
             envoy = EnvoyProcess(bootstrap, ports.admin, log=log)
         load = LoadGenerator(ports.envoy)
-        running = Stack(tmp_path, ports, settings, envoy, load)
+        running = Stack(tmp_path, ports, settings, envoy, load, server)
         cleanup.callback(running.stop_sidecars)
         running.start_eigenmesh()
         await cleanup.enter_async_context(envoy)
