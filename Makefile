@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test lint format proto lock bench bench-demo bench-estimator bench-xds clean \
-    envoys prometheus victoria-metrics openssl
+.PHONY: help demo test lint format proto lock bench bench-demo bench-estimator bench-xds \
+    bench-scrape clean envoys prometheus victoria-metrics openssl
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,13 +30,16 @@ proto: $(VENV)/.dev  ## Regenerate the gRPC code from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=src --pyi_out=src \
 	    --grpc_python_out=src proto/eigenmesh/v1/mesh.proto
 
-bench: bench-demo bench-estimator bench-xds  ## Every benchmark (slow; leave the machine alone)
+bench: bench-demo bench-estimator bench-xds bench-scrape  ## Every benchmark (slow; leave the machine alone)
 
 bench-estimator: $(VENV)/.dev  ## Learned curves against simulated queues
 	$(BIN)/python -m bench.estimator.run $(ARGS)
 
 bench-xds: $(VENV)/.dev  ## Fleets of streams against a bare server
 	$(BIN)/python -m bench.xds.run $(ARGS)
+
+bench-scrape: $(VENV)/.dev prometheus  ## A thousand clusters read beside a running event loop
+	$(BIN)/python -m bench.scrape $(ARGS)
 
 bench-demo: $(VENV)/.demo  ## Five runs of the demo, medians into bench/results
 	$(BIN)/python bench/demo.py $(ARGS)
