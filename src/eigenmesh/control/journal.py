@@ -159,8 +159,8 @@ class Journal:
                 ).fetchone()
             if row is None:
                 return None
-            *columns, body = row
-            return from_body(*columns, body=json.loads(body))
+            made, time, action, why, body = row
+            return from_body(made, time, action, why, json.loads(body))
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
             raise JournalError(
                 f"journal: {self.path}: decision {number} cannot be read ({error}); "
