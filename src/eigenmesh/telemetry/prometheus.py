@@ -9,7 +9,6 @@ the window's edges, hide a restart, and give consecutive ticks overlapping windo
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from eigenmesh.mesh import Observation, Topology
 from eigenmesh.telemetry import promql
 from eigenmesh.telemetry.access import OPEN, Access
 from eigenmesh.telemetry.catalogue import HISTOGRAM, SERVER, TOTAL, UPTIME, Catalogue, Slot
+from eigenmesh.telemetry.matrix import read_answer
 from eigenmesh.telemetry.prometheus_api import Answer, PrometheusApi, UnansweredError
 from eigenmesh.telemetry.series import Reading, Span, nothing, observe, span
 
@@ -176,7 +176,7 @@ class PrometheusSource:
     def _samples(self, answer: Answer) -> dict[str, Samples]:
         """Of each scrape target. Raises ValueError for an answer that is not one."""
         try:
-            content = json.loads(answer.body)
+            content = read_answer(answer.body)
         except ValueError:
             raise ValueError(f"status {answer.status}, and not JSON") from None
         if content["status"] != "success":
