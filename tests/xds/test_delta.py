@@ -329,6 +329,21 @@ def test_a_removed_cluster_is_withdrawn_when_the_routes_are_accepted() -> None:
     assert (removed.type_url, removed.names, removed.removed) == (CLUSTER, (), ("a",))
 
 
+def test_what_was_put_off_and_then_given_up_leaves_the_client_in_step() -> None:
+    """Envoy stops following the endpoints of a cluster when that goes, before they are removed."""
+    before = Snapshot([resource(CLUSTER, "c"), resource(ENDPOINT, "c"), resource(ENDPOINT, "d")])
+    stream = acked(begin(before, ask_delta(CLUSTER), ask_delta(ENDPOINT, "c", "d")))
+    after = Snapshot([resource(ENDPOINT, "d", "new")])
+    stream.update(after)
+    gone, changed = take(stream)
+    assert (gone.removed, changed.names, changed.removed) == (("c",), ("d",), ())
+    stream.receive(ask_delta(ENDPOINT, nonce=changed.nonce))
+    stream.receive(ask_delta(ENDPOINT, unsubscribe=["c"]))
+    stream.receive(ask_delta(CLUSTER, nonce=gone.nonce))
+    assert take(stream) == []
+    assert stream.lanes[1].acked_version == after.of(ENDPOINT).version
+
+
 def test_a_cluster_stays_while_the_client_refuses_to_leave_it() -> None:
     stream = acked(begin(routed("a"), ask_delta(CLUSTER), ask_delta(ROUTE, "r")))
     stream.update(routed("b"))

@@ -202,8 +202,17 @@ class Machine(RuleBasedStateMachine):
         for type_url, side in self.sides.items():
             if side.asked and self.served is not None:
                 self.check(type_url, side, dict(self.served.of(type_url).resources))
+                self.must_be_in_step(type_url)
         self.stream.update(build(self.content) if self.served is not None else None)
         assert self.stream.next() is None, "equal content is no change"
+
+    def must_be_in_step(self, type_url: str) -> None:
+        """Unless something is refused or waits, the server knows that the client has it all."""
+        assert self.served is not None
+        waits = self.stream._withheld or self.outdated_routes()
+        if not waits and not any(lane.refused for lane in self.stream.lanes):
+            [lane] = [lane for lane in self.stream.lanes if lane.type_url == type_url]
+            assert lane.acked_version == self.served.of(type_url).version
 
     def check(self, type_url: str, side: Side, resources: dict[str, Resource]) -> None:
         raise NotImplementedError

@@ -1,7 +1,7 @@
 """Reads the answer of a Prometheus query series by series.
 
-`json.loads` holds the interpreter until it is through: megabytes of samples, read in a thread, would
-still keep the event loop waiting. Read in small pieces, the threads can take turns.
+`json.loads` holds the interpreter until it is through: megabytes of samples, read in a thread,
+would still keep the event loop waiting. Read in small pieces, the threads can take turns.
 """
 
 from __future__ import annotations

@@ -181,9 +181,10 @@ class Lane:
         return self.subscription.names
 
     def at_rest(self, resources: TypeSet) -> bool:
-        """Nothing is owed, and this is what the client was last brought up to date with."""
+        """Nothing is owed, and this is what the client is known to be up to date with."""
         return (
             self._seen is resources
+            and self.acked_version == resources.version
             and self.greeted
             and not (self._owed or self._put_off or self._owed_everything or self._doubted)
         )
@@ -327,9 +328,11 @@ class Stream:
                 if lane.at_rest(resources):
                     continue
                 due = lane.due(resources)
-                if (due or not lane.greeted) and (r := self._respond(lane, resources, due)):
-                    return r
-                # All that is due waits for something else, if anything is due.
+                if due or not lane.greeted:
+                    if (r := self._respond(lane, resources, due)) is not None:
+                        return r
+                    # What there was no way to say is said; what is due now waits.
+                    due = lane.due(resources)
                 doubted = lane.doubted()
                 if doubted and (r := self._respond(lane, resources, due | doubted)):
                     return r
