@@ -71,11 +71,13 @@ class SotwStream(Stream):
         if self._claims.pop(lane.type_url, None) == resources.version:
             lane.sent = {n: r.version for n, r in resources.resources.items()}
             lane.greeted = True
+            lane.accepted = resources.resources
             lane.in_step(resources)
             return None
         if lane.type_url in WHOLE:
-            gone = self._in_use(lane, due - resources.resources.keys())
-            if held := lane.last_seen(gone):
+            have = lane.accepted or {}
+            gone = self._in_use(lane, have.keys() - resources.resources.keys())
+            if held := {name: have[name] for name in gone}:
                 # What is left out is removed, so what must stay a while is sent on. It is other
                 # content than the snapshot's, and has a version of its own.
                 resources = resources.replace(held, ())

@@ -131,6 +131,7 @@ class Lane:
     acked_version: the same for what the client has accepted without refusing anything.
     refused: name -> the client's words, for what it refused and was not sent anew since.
     unproven: names that the client has had in no version that it accepted.
+    accepted: what the client has of a type that is sent whole; None until it accepted something.
     """
 
     def __init__(self, type_url: str) -> None:
@@ -142,6 +143,7 @@ class Lane:
         self.sent_version = ""
         self.acked_version = ""
         self.unproven: set[str] = set()
+        self.accepted: Mapping[str, Resource] | None = None
         self.nonce = ""
         self.in_flight: _Flight | None = None
         self.greeted = True
@@ -169,6 +171,8 @@ class Lane:
             self.unproven = {n for n in self.unproven if covers(n)}
             self._owed = {n for n in self._owed if covers(n)}
             self._put_off = {n for n in self._put_off if covers(n)}
+            if self.accepted is not None:
+                self.accepted = {n: r for n, r in self.accepted.items() if covers(n)}
 
     def owe(self, name: str) -> None:
         """The client is to get `name` again if it follows it."""
@@ -214,11 +218,6 @@ class Lane:
         resource = resources.resources.get(name)
         return self.sent.get(name) != (resource.version if resource is not None else ABSENT)
 
-    def last_seen(self, names: Iterable[str]) -> dict[str, Resource]:
-        """These resources as they were when the snapshot was last compared, where there were."""
-        seen = self._seen.resources if self._seen is not None else {}
-        return {name: seen[name] for name in names if name in seen}
-
     def compared(self, resources: TypeSet, later: Iterable[str] = ()) -> None:
         """All that was due is in the next response, but for `later`."""
         self._seen = resources
@@ -243,6 +242,8 @@ class Lane:
 
     def has(self, name: str) -> bool:
         """The client has accepted this resource, in some version."""
+        if self.accepted is not None:
+            return name in self.accepted
         return bool(self.sent.get(name)) and name not in self.unproven
 
     def answer(self, nonce: str, request: Message, *, whole: bool) -> tuple[Ack | Nack, ...]:
@@ -272,6 +273,10 @@ class Lane:
                     self._doubted += [frozenset(names[:half]), frozenset(names[half:])]
             return (Nack(self.type_url, flight.resources.version, flight.names, text),)
         self.unproven -= flight.names
+        if whole:
+            there = flight.resources.resources
+            everything = len(flight.names) == len(there)
+            self.accepted = there if everything else {n: there[n] for n in flight.names}
         for name in [n for n in self.refused if n in flight.names]:
             del self.refused[name]
         version = flight.resources.version
@@ -333,10 +338,10 @@ class Stream:
                         return r
                     # What there was no way to say is said; what is due now waits.
                     due = lane.due(resources)
-                doubted = lane.doubted()
-                if doubted and (r := self._respond(lane, resources, due | doubted)):
-                    return r
-                if not due and not doubted and lane.greeted:
+                while doubted := lane.doubted():
+                    if (r := self._respond(lane, resources, due | doubted)) is not None:
+                        return r
+                if not due and lane.greeted:
                     lane.in_step(resources)
         return None
 
