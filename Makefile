@@ -4,11 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test lint format proto lock bench bench-demo bench-estimator bench-xds \
-    bench-scrape clean envoys prometheus victoria-metrics openssl
+.PHONY: help demo test lint format proto lock bench bench-demo bench-estimator \
+    bench-estimator-live bench-xds bench-scrape clean envoys prometheus victoria-metrics openssl
 
 help:  ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 demo: $(VENV)/.demo  ## Close the loop on a real Envoy, about two minutes (ARGS="--prometheus")
 	@if echo '$(ARGS)' | grep -q -- --prometheus; then $(MAKE) --no-print-directory prometheus; fi
@@ -30,10 +30,13 @@ proto: $(VENV)/.dev  ## Regenerate the gRPC code from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=src --pyi_out=src \
 	    --grpc_python_out=src proto/eigenmesh/v1/mesh.proto
 
-bench: bench-demo bench-estimator bench-xds bench-scrape  ## Every benchmark (slow; leave the machine alone)
+bench: bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape  ## Every benchmark (slow; leave the machine alone)
 
 bench-estimator: $(VENV)/.dev  ## Learned curves against simulated queues
 	$(BIN)/python -m bench.estimator.run $(ARGS)
+
+bench-estimator-live: $(VENV)/.dev prometheus  ## Learned curves against a real Envoy and Prometheus
+	$(BIN)/python -m bench.estimator.live $(ARGS)
 
 bench-xds: $(VENV)/.dev  ## Fleets of streams against a bare server
 	$(BIN)/python -m bench.xds.run $(ARGS)
