@@ -47,7 +47,8 @@ def quantile(buckets: Mapping[float, float], q: float) -> Quantile | None:
             if math.isinf(high):
                 return Quantile(low / 1e3, low / 1e3, math.inf)
             value = low + (high - low) * max(0.0, rank - below) / (upto - below)
-            return Quantile(value / 1e3, low / 1e3, high / 1e3)
+            # Rounding must not carry it beyond its bucket, and so beyond a higher quantile.
+            return Quantile(min(value, high) / 1e3, low / 1e3, high / 1e3)
         low, below = high, max(below, upto)
     return None
 
