@@ -146,9 +146,9 @@ def bootstrap(
     Example: `eigenmesh bootstrap -c eigenmesh.yaml > envoy.yaml && envoy -c envoy.yaml`
     """
     settings = _load(config)
-    from eigenmesh.control.documents import dump_yaml
     from eigenmesh.control.joining import client_tls
     from eigenmesh.control.settings import SettingsError
+    from eigenmesh.xds.documents import dump_yaml
 
     if overlay and not settings.model.overlay:
         _fail(f"{config}: overlay: False: set overlay: true, or leave out --overlay")
@@ -221,8 +221,8 @@ def adopt(
     import yaml
 
     from eigenmesh.control.adopt import adopt as split
-    from eigenmesh.control.documents import dump_yaml, load_yaml
     from eigenmesh.control.settings import SettingsError
+    from eigenmesh.xds.documents import dump_yaml, load_yaml
 
     targets = {name: output / name for name in ("eigenmesh.yaml", "bootstrap.yaml")}
     for target in targets.values():

@@ -17,7 +17,6 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from eigenmesh.control import groups
-from eigenmesh.control.documents import load_yaml
 from eigenmesh.control.duration import Seconds
 from eigenmesh.control.groups import Groups, GroupSettings
 from eigenmesh.control.listen import Address, Listen, NodeTls, XdsListen, is_loopback
@@ -26,6 +25,7 @@ from eigenmesh.control.telemetry_settings import Telemetry
 from eigenmesh.mesh import Bounds, Cluster, GuardPolicy, MeshError, ObjectivePolicy, Topology
 from eigenmesh.mesh import Scenario as MeshScenario
 from eigenmesh.telemetry.access import AccessError
+from eigenmesh.xds.documents import load_yaml
 from eigenmesh.xds.operator import OperatorConfig, OperatorError, parse_operator
 from eigenmesh.xds.protos import KNOWN_HERE
 from eigenmesh.xds.tls import Certificates, TlsError

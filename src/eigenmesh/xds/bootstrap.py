@@ -11,9 +11,8 @@ from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
 
-import yaml
-
 from eigenmesh.xds.client_tls import ClientTls, transport_socket
+from eigenmesh.xds.documents import dump_yaml
 
 XDS_CLUSTER = "eigenmesh_xds"
 """Name of the bootstrap's own cluster, through which Envoy reaches Eigenmesh."""
@@ -198,18 +197,6 @@ OVERLAY_NOTES = """\
 """
 
 
-class _Dumper(yaml.SafeDumper):
-    """Envoy's YAML reader takes y and n for booleans; PyYAML's writer does not quote them."""
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    style = '"' if text.lower() in ("y", "n") else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _text)
-
-
 def bootstrap_yaml(
     *,
     node_id: str,
@@ -233,5 +220,5 @@ def bootstrap_yaml(
     )
     if overlay:
         document = beside_another(document)
-    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False)
+    text = dump_yaml(document)
     return OVERLAY_NOTES + text if overlay else text
