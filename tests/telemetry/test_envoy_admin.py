@@ -178,7 +178,8 @@ async def test_each_cause_of_an_error_is_counted_apart() -> None:
     assert set(unreached + cut_off) == {503}
 
     def errors(cluster: str) -> dict[str, int]:
-        return {c: round(r * seen.window) for c, r in seen.clusters[cluster].errors.items() if r}
+        counted = {c: round(r * seen.window) for c, r in seen.clusters[cluster].errors.items()}
+        return {cause: n for cause, n in counted.items() if n}
 
     assert errors("dead") == {"connect": 4, "reset": 3}
     retries = round(seen.clusters["a"].retries * seen.window)
