@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eigenmesh.mesh.curve import Array
-
-Amplitudes = NDArray[np.complex128]
+from eigenmesh.optimize.statevector import State, phase, rotate_x, sum_x, uniform
 
 WITHIN = 0.01
 
@@ -34,11 +33,11 @@ def near_optimal(costs: Array, within: float = WITHIN) -> NDArray[np.bool_]:
     return out
 
 
-def evolve(costs: Array, gammas: Array, betas: Array) -> Amplitudes:
+def evolve(costs: Array, gammas: Array, betas: Array) -> State:
     """QAOA states (instances, 2^n) of standardised costs (instances, 2^n)."""
-    psi = np.full(costs.shape, costs.shape[-1] ** -0.5, dtype=np.complex128)
-    for gamma, beta in zip(gammas, betas, strict=True):
-        psi = _mix(np.exp(-1j * gamma * costs) * psi, _mixer(beta, costs.shape[-1]))
+    psi = uniform(costs.shape)
+    for gamma, beta in zip(gammas.tolist(), betas.tolist(), strict=True):
+        psi = rotate_x(phase(psi, gamma, costs), beta)
     return psi
 
 
@@ -48,19 +47,18 @@ def score_and_gradient(costs: Array, good: NDArray[np.bool_], x: Array) -> tuple
     Backwards through the layers: with the adjoint state a, dP/dgamma = 2 Im<a|C psi> and
     dP/dbeta = 2 Im<a|sum X psi>, each at its own layer.
     """
-    layers, states = len(x) // 2, costs.shape[-1]
+    layers = len(x) // 2
     gammas, betas = x[:layers], x[layers:]
     psi = evolve(costs, gammas, betas)
     success = (np.abs(psi) ** 2 * good).sum(axis=-1)
     adjoint = psi * good / success[:, None]
     gradient = np.empty(2 * layers)
     for layer in range(layers - 1, -1, -1):
-        gradient[layers + layer] = 2.0 * np.mean(_overlap(adjoint, _sum_x(psi)))
-        back = _mixer(-betas[layer], states)
-        psi, adjoint = _mix(psi, back), _mix(adjoint, back)
+        gradient[layers + layer] = 2.0 * np.mean(_overlap(adjoint, sum_x(psi)))
+        beta, gamma = float(betas[layer]), float(gammas[layer])
+        psi, adjoint = rotate_x(psi, -beta), rotate_x(adjoint, -beta)
         gradient[layer] = 2.0 * np.mean(_overlap(adjoint, costs * psi))
-        phase = np.exp(1j * gammas[layer] * costs)
-        psi, adjoint = phase * psi, phase * adjoint
+        psi, adjoint = phase(psi, -gamma, costs), phase(adjoint, -gamma, costs)
     return float(np.log(success).mean()), gradient
 
 
@@ -102,39 +100,6 @@ def train(batches: Sequence[Array], layers: int, *, steps: int = 150) -> Trained
     return Trained(result.x[:layers], result.x[layers:], -float(result.fun), evaluations)
 
 
-def _overlap(left: Amplitudes, right: Amplitudes) -> Array:
+def _overlap(left: State, right: State) -> Array:
     out: Array = (left.conj() * right).sum(axis=-1).imag
-    return out
-
-
-def _half(states: int) -> int:
-    """Qubits are mixed in two halves, each by one small dense matrix: two products a layer."""
-    return 1 << (states.bit_length() - 1) // 2
-
-
-def _mixer(beta: float, states: int) -> tuple[Amplitudes, Amplitudes]:
-    def power(size: int) -> Amplitudes:
-        distance = np.bitwise_count(np.arange(size)[:, None] ^ np.arange(size))
-        qubits = size.bit_length() - 1
-        out: Amplitudes = np.cos(beta) ** (qubits - distance) * (-1j * np.sin(beta)) ** distance
-        return out
-
-    half = _half(states)
-    return power(states // half), power(half)
-
-
-def _mix(psi: Amplitudes, mixer: tuple[Amplitudes, Amplitudes]) -> Amplitudes:
-    high, low = mixer
-    shaped = psi.reshape(len(psi), len(high), len(low))
-    return (high @ (shaped @ low)).reshape(psi.shape)
-
-
-def _sum_x(psi: Amplitudes) -> Amplitudes:
-    """The sum over the qubits of X, applied."""
-    out = np.zeros_like(psi)
-    step = 1
-    while step < psi.shape[-1]:
-        pairs = psi.reshape(len(psi), -1, 2, step)
-        out += pairs[:, :, ::-1].reshape(psi.shape)
-        step *= 2
     return out
