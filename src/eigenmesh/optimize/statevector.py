@@ -1,0 +1,89 @@
+"""The two layers of a QAOA circuit on a state vector, in numpy.
+
+A state has shape (..., 2^n); wire 0 is the most significant bit. The cost layer is one product with
+a phase per basis state. The mixer exp(-i beta X) on every qubit is a product of small matrices: GROUP
+qubits at a time are the last axis of one matrix product, whose result comes out with the next group
+last, so that after all groups the order is the old one and nothing was ever copied to sort it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from eigenmesh.mesh.curve import Array
+
+State = NDArray[np.complexfloating]
+
+GROUP = 4
+"""Qubits a matrix product takes: a 16 x 16 matrix stays in the nearest cache."""
+
+
+def uniform(shape: tuple[int, ...], dtype: DTypeLike = np.complex128) -> State:
+    """The state in which every basis state is as likely, for each leading index."""
+    out: State = np.full(shape, shape[-1] ** -0.5, dtype=dtype)
+    return out
+
+
+def phase(state: State, gamma: float, costs: Array) -> State:
+    """exp(-i gamma costs) applied; costs broadcast to the state and set its precision."""
+    turn = np.empty(costs.shape, dtype=state.dtype)
+    angle = costs * costs.dtype.type(gamma)
+    np.cos(angle, out=turn.real)
+    np.sin(angle, out=turn.imag)
+    np.conjugate(turn, out=turn)
+    turn = turn * state if turn.shape != state.shape else np.multiply(turn, state, out=turn)
+    return turn
+
+
+def rotate_x(state: State, beta: float) -> State:
+    """exp(-i beta X) applied to every qubit."""
+    shape, states = state.shape, state.shape[-1]
+    for group in _groups(states):
+        size = 1 << group
+        columns = state.reshape(-1, size, states // size).swapaxes(-1, -2)
+        state = columns @ _rotation(beta, group, state.dtype.char)
+    return state.reshape(shape)
+
+
+def sum_x(state: State) -> State:
+    """The sum of X over all qubits, applied: what generates `rotate_x`."""
+    states = state.shape[-1]
+    out = np.zeros_like(state)
+    right = states
+    for group in _groups(states):
+        size = 1 << group
+        right //= size
+        parts = state.reshape(-1, size, right)
+        flips = _flips(group, state.real.dtype.char)
+        # With nothing to the right, one product of matrices instead of one for each row.
+        turned = parts[..., 0] @ flips if right == 1 else flips @ parts
+        out += turned.reshape(state.shape)
+    return out
+
+
+def _groups(states: int) -> list[int]:
+    full, rest = divmod(states.bit_length() - 1, GROUP)
+    return [rest] * (rest > 0) + [GROUP] * full
+
+
+@lru_cache(maxsize=256)
+def _rotation(beta: float, qubits: int, kind: str) -> State:
+    distance = _distance(qubits)
+    out: State = np.cos(beta) ** (qubits - distance) * (-1j * np.sin(beta)) ** distance
+    return out.astype(kind)
+
+
+@lru_cache(maxsize=32)
+def _flips(qubits: int, kind: str) -> Array:
+    out: Array = (_distance(qubits) == 1).astype(kind)
+    return out
+
+
+def _distance(qubits: int) -> NDArray[np.int64]:
+    """Bits in which two basis states differ."""
+    states = np.arange(1 << qubits)
+    out: NDArray[np.int64] = np.bitwise_count(states[:, None] ^ states).astype(np.int64)
+    return out
