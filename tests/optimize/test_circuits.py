@@ -7,17 +7,13 @@ import numpy as np
 import pennylane as qml
 import pytest
 
-from eigenmesh.mesh import Bounds, GuardPolicy, MeshError
-from eigenmesh.optimize.angles import Angles, load
+from eigenmesh.mesh import Bounds, GuardPolicy
 from eigenmesh.optimize.circuits.device import Device
-from eigenmesh.optimize.circuits.rungs import qaoa, qaoa_gates, terms_of
 from eigenmesh.optimize.circuits.weights import angle_slopes, born_machine, tree_gates
-from eigenmesh.optimize.classical.rungs import exhaustive
 from eigenmesh.optimize.classical.weights import projected_gradient, slsqp
 from eigenmesh.optimize.encoding import bits, tree_angles, tree_probabilities
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import CircuitSettings, Problem
-from eigenmesh.optimize.training import evolve, standardised
 
 Make = Callable[..., Problem]
 SETTINGS = CircuitSettings(seconds=60.0)
@@ -49,7 +45,7 @@ def test_tree_circuit_is_a_tower_of_select_pauli_rotations() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["lightning.qubit", "default.qubit"])
+@pytest.mark.parametrize("name", ["eigenmesh.qubit", "lightning.qubit", "default.qubit"])
 def test_slopes_are_finite_differences_of_the_linearised_cost(name: str) -> None:
     rng = np.random.default_rng(1)
     angles, diagonal = rng.uniform(0.2, 2.8, 7), rng.normal(size=8)
@@ -140,29 +136,7 @@ def test_routes_without_a_choice_need_no_circuit(make_demo: Make) -> None:
     np.testing.assert_allclose(found.value, fixed.initial)
 
 
-@pytest.mark.parametrize("kept", [1.0, 0.99])
-def test_terms_carry_the_cost(kept: float) -> None:
-    costs = standardised(np.random.default_rng(0).normal(size=64) ** 3)
-    z = 1.0 - 2.0 * ((np.arange(64)[:, None] >> np.arange(5, -1, -1)) & 1)
-    terms = terms_of(costs, kept)
-    rebuilt = sum(c * z[:, list(wires)].prod(axis=1) for wires, c in terms)
-    assert np.mean((rebuilt - costs) ** 2) <= (1.0 - kept) + 1e-12
-    assert len(terms) < 63 or kept == 1.0
-    sizes = [abs(c) for _, c in terms]
-    assert sizes == sorted(sizes, reverse=True)
-
-
-def test_qaoa_tape_is_the_simulated_evolution() -> None:
-    """PennyLane's gates and the trainer's numpy agree: angles mean the same in both."""
-    costs = standardised(np.random.default_rng(3).normal(size=32))
-    angles = Angles("test", np.array([0.4, 0.9]), np.array([-0.6, -0.2]))
-    gates = qaoa_gates(terms_of(costs, 1.0), 5, angles)
-    p = Device("lightning.qubit", 5).probabilities(gates, 5)
-    expected = np.abs(evolve(costs[None], angles.gammas, angles.betas)[0]) ** 2
-    np.testing.assert_allclose(p, expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", ["lightning.qubit", "default.qubit"])
+@pytest.mark.parametrize("name", ["eigenmesh.qubit", "lightning.qubit", "default.qubit"])
 def test_samples_follow_the_probabilities_and_the_seed(name: str) -> None:
     gates = tree_gates(tree_angles(np.array([0.1, 0.2, 0.3, 0.4])))
     drawn = Device(name, 2, seed=5).samples(gates, 2, 4000)
@@ -170,52 +144,3 @@ def test_samples_follow_the_probabilities_and_the_seed(name: str) -> None:
     np.testing.assert_allclose(share, [0.1, 0.2, 0.3, 0.4], atol=0.04)
     assert np.array_equal(drawn, Device(name, 2, seed=5).samples(gates, 2, 4000))
     assert not np.array_equal(drawn, Device(name, 2, seed=6).samples(gates, 2, 4000))
-
-
-def test_qaoa_finds_the_optimum_of_small_meshes(make_mesh: Make) -> None:
-    hits, before_polish = 0, []
-    for seed in range(40):
-        problem = make_mesh(3 + seed % 3, 2, 1000 + seed, load=0.6 + 0.015 * seed)
-        objective = Objective(problem)
-        w = objective.capacity_weights()
-        best = exhaustive(objective, w).value
-        found = qaoa(objective, w, objective.initial_rungs, SETTINGS, seed)
-        values = objective.evaluate_rungs(w, np.stack((best, found.value)))
-        hits += bool(values[1] <= values[0] * (1 + 1e-12))
-        if found.detail["circuits"]:
-            before_polish.append(float(found.detail["approximation_ratio"]))
-    assert hits >= 38
-    assert np.mean(before_polish) > 0.99
-
-
-def test_qaoa_in_blocks_improves_the_start(make_mesh: Make) -> None:
-    objective = Objective(make_mesh(9, 3, 4, load=0.95))
-    w, start = objective.initial, np.zeros(9, dtype=np.int64)
-    settings = CircuitSettings(max_qubits=6)
-    found = qaoa(objective, w, start, settings, 1)
-    values = objective.evaluate_rungs(w, np.stack((start, found.value)))
-    assert found.detail["blocks"] == 3
-    assert found.detail["qubits"] == 6
-    assert values[1] < values[0]
-    again = qaoa(objective, w, start, settings, 1)
-    assert np.array_equal(found.value, again.value)
-
-
-def test_rungs_that_make_no_difference_need_no_circuit(make_mesh: Make) -> None:
-    guard = GuardPolicy(min_limit=30, max_limit=30)
-    objective = Objective(make_mesh(3, 1, 2, guard=guard))
-    found = qaoa(objective, objective.initial, objective.initial_rungs, SETTINGS)
-    assert found.detail["circuits"] == 0
-    assert np.array_equal(found.value, objective.initial_rungs)
-
-
-def test_what_a_circuit_cannot_do(make_demo: Make) -> None:
-    objective = Objective(make_demo())
-    w, rungs = objective.initial, objective.initial_rungs
-    with pytest.raises(MeshError, match=r"circuits.max_qubits: 1: use 2 or more"):
-        qaoa(objective, w, rungs, CircuitSettings(max_qubits=1))
-    with pytest.raises(MeshError, match=r"circuits.layers: 3"):
-        qaoa(objective, w, rungs, CircuitSettings(layers=3))
-    with pytest.raises(MeshError, match="install its PennyLane plugin"):
-        qaoa(objective, w, rungs, CircuitSettings(device="no.such.device"))
-    assert load(6).family == "mixture"

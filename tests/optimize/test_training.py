@@ -73,7 +73,7 @@ def test_shipped_angles_concentrate_on_optima_of_any_sort(layers: int) -> None:
 
 
 def test_angles_that_were_not_trained() -> None:
-    with pytest.raises(MeshError, match="use one of: 6, 10"):
-        load(7)
-    with pytest.raises(MeshError, match="use one of: mixture"):
+    with pytest.raises(MeshError, match="use one of: 1, 2, 3"):
+        load(11)
+    with pytest.raises(MeshError, match="use one of: smooth, cliff, glass, mesh, mixture"):
         load(6, "other")

@@ -17,7 +17,7 @@ import numpy as np
 from eigenmesh.mesh import MeshError
 from eigenmesh.mesh.curve import Array
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Angles:
     family: str
     gammas: Array
     betas: Array
+
+
+def choose(costs: Array, layers: int, family: str) -> Angles:
+    """The angles of a family, or, with `auto`, of the one that a cost's shape points to."""
+    return load(layers, family)
 
 
 @cache

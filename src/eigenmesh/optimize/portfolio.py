@@ -114,9 +114,9 @@ class _Search:
             return float(objective.evaluate_rungs(w, rungs[None])[0])
 
         def circuit() -> Rungs:
-            from eigenmesh.optimize.circuits.rungs import qaoa
+            from eigenmesh.optimize.circuits.rungs import sampled_rungs
 
-            return qaoa(objective, w, start, problem.circuits, problem.seed)
+            return sampled_rungs(objective, w, start, problem.circuits, problem.seed)
 
         if objective.levels ** len(objective.clusters) <= EXHAUSTIVE_LIMIT:
             rival = _Entrant("exhaustive", lambda: exhaustive(objective, w))
@@ -125,7 +125,12 @@ class _Search:
                 "coordinate", lambda: coordinate(objective, w, start, seed=problem.seed)
             )
         self.rungs = self._contest(
-            "limits", number, self.rungs, judge, _Entrant("qaoa", circuit), rival
+            "limits",
+            number,
+            self.rungs,
+            judge,
+            _Entrant(problem.circuits.algorithm, circuit),
+            rival,
         )
 
     def _contest(

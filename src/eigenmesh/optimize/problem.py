@@ -22,6 +22,9 @@ Solver = Literal["best", "variational", "classical"]
 """best: the better plan under the objective wins. variational: the circuits' plan, unless it is
 worse than the incumbent. classical: no circuit is run and PennyLane is not imported."""
 
+Algorithm = Literal["qaoa", "qaoa-xy", "vqe"]
+"""Gray code and X mixer; one-hot code and XY mixer; hardware-efficient ansatz, trained."""
+
 _SLACK = 1e-9
 
 
@@ -30,7 +33,9 @@ class CircuitSettings:
     """How circuits are run.
 
     device: PennyLane device name. max_qubits: largest block of rungs for one circuit.
-    shots: samples of a rung circuit. layers: QAOA depth; shipped angles must have it.
+    algorithm: what samples the rungs. shots: samples of a rung circuit. layers: QAOA depth; shipped
+    angles must have it. family: instances that the angles were trained on; auto: by the cost's
+    shape. refine: steps of training that follow the shipped angles, block by block.
     seconds: soft limit of one training of the weight circuits; at its end the best so far counts,
     so that a crowded mesh on a busy machine still gets an answer (which then depends on the
     clock: a seed reproduces a solution only if the limit is not reached).
@@ -38,11 +43,19 @@ class CircuitSettings:
 
     device: str = "lightning.qubit"
     max_qubits: int = 12
+    algorithm: Algorithm = "qaoa"
     shots: int = 256
-    layers: int = 6
+    layers: int = 10
+    family: str = "mixture"
+    refine: int = 0
     seconds: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.algorithm not in get_args(Algorithm):
+            names = ", ".join(get_args(Algorithm))
+            raise MeshError("circuits.algorithm", self.algorithm, f"use one of: {names}")
+        if self.refine < 0:
+            raise MeshError("circuits.refine", self.refine, "use 0 or more steps")
         for name in ("max_qubits", "shots", "layers"):
             if getattr(self, name) < 1:
                 raise MeshError(f"circuits.{name}", getattr(self, name), "use 1 or more")

@@ -1,9 +1,10 @@
 """The two layers of a QAOA circuit on a state vector, in numpy.
 
-A state has shape (..., 2^n); wire 0 is the most significant bit. The cost layer is one product with
-a phase per basis state. The mixer exp(-i beta X) on every qubit is a product of small matrices: GROUP
-qubits at a time are the last axis of one matrix product, whose result comes out with the next group
-last, so that after all groups the order is the old one and nothing was ever copied to sort it.
+A state has shape (..., 2^n); wire 0 is the most significant bit. The cost layer is one product
+with a phase per basis state. The mixer exp(-i beta X) on every qubit is a product of small
+matrices: GROUP qubits at a time are the last axis of one matrix product, whose result comes out
+with the next group last, so that after all groups the order is the old one and nothing was ever
+copied to sort it.
 """
 
 from __future__ import annotations
@@ -30,12 +31,11 @@ def uniform(shape: tuple[int, ...], dtype: DTypeLike = np.complex128) -> State:
 def phase(state: State, gamma: float, costs: Array) -> State:
     """exp(-i gamma costs) applied; costs broadcast to the state and set its precision."""
     turn = np.empty(costs.shape, dtype=state.dtype)
-    angle = costs * costs.dtype.type(gamma)
+    angle = costs * costs.dtype.type(-gamma)
     np.cos(angle, out=turn.real)
     np.sin(angle, out=turn.imag)
-    np.conjugate(turn, out=turn)
-    turn = turn * state if turn.shape != state.shape else np.multiply(turn, state, out=turn)
-    return turn
+    out: State = turn * state
+    return out
 
 
 def rotate_x(state: State, beta: float) -> State:

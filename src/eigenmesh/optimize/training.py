@@ -72,10 +72,16 @@ class Trained:
     evaluations: int
 
 
-def train(batches: Sequence[Array], layers: int, *, steps: int = 150) -> Trained:
+def train(
+    batches: Sequence[Array],
+    layers: int,
+    *,
+    steps: int = 150,
+    start: tuple[Array, Array] | None = None,
+) -> Trained:
     """Angles for all instances in `batches` (each (instances, 2^n) raw costs) together.
 
-    Starts from a linear annealing schedule, follows L-BFGS.
+    Follows L-BFGS from the better of a linear annealing schedule and `start` (gammas, betas).
     """
     from scipy.optimize import minimize
 
@@ -95,8 +101,11 @@ def train(batches: Sequence[Array], layers: int, *, steps: int = 150) -> Trained
 
     schedule = (np.arange(layers) + 0.5) / layers
     # The X mixer starts in the state that annealing leaves for negative beta and positive gamma.
-    start = np.concatenate((0.6 * schedule, -0.6 * (1.0 - schedule)))
-    result = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    starts = [np.concatenate((0.6 * schedule, -0.6 * (1.0 - schedule)))]
+    if start is not None:
+        starts.append(np.concatenate(start))
+    first = min(starts, key=lambda x: loss(x)[0])
+    result = minimize(loss, first, jac=True, method="L-BFGS-B", options={"maxiter": steps})
     return Trained(result.x[:layers], result.x[layers:], -float(result.fun), evaluations)
 
 
