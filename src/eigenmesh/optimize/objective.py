@@ -159,7 +159,7 @@ class Objective:
     def evaluate_rungs(self, w: Array, rungs: Ints) -> Array:
         """J of one w (routes, clusters) under many rungs (N, clusters)."""
         every = np.arange(len(self.clusters))
-        rungs = self._lowest_equal[every, rungs]
+        rungs = self.lowest_equal(rungs)
         offered = self._offered(w[None])
         # What is rejected at first depends on the cluster's own rung only: a small table.
         table = blocked_fraction(
@@ -228,6 +228,38 @@ class Objective:
         w = self.mask * self.capacity
         return self.project(w / w.sum(axis=1, keepdims=True))
 
+    # Its parts, for tables of many rungs.
+
+    def offered(self, w: Array) -> Array:
+        """(scenarios, clusters) requests/s before any rejection."""
+        out: Array = self._offered(w[None])[0]
+        return out
+
+    def lowest_equal(self, rungs: Ints) -> Ints:
+        """Of rungs that clipping made equal, the lowest stands for all; (..., clusters)."""
+        out: Ints = self._lowest_equal[np.arange(len(self.clusters)), rungs]
+        return out
+
+    def cost_of(self, k: int, load: Array, limits: Array) -> Array:
+        """Seconds of price per second of cluster k; load and limits broadcast."""
+        return self._cost(load[..., None], limits[..., None], [k])[..., 0]
+
+    def rung_churn(self, rungs: Ints, block: Sequence[int]) -> Array:
+        """(block, levels) price of the block's rungs; the other clusters' is in the first row."""
+        price = self.policy.limit_churn_price / len(self.clusters)
+        levels = self._lowest_equal[list(block)]
+        out: Array = price * np.abs(levels - self.initial_rungs[list(block), None])
+        others = np.ones(len(self.clusters), dtype=bool)
+        others[list(block)] = False
+        out[0] += price * np.abs(rungs - self.initial_rungs)[others].sum()
+        return out
+
+    def weight_churn(self, w: Array) -> Array:
+        """Price of w (..., routes, clusters)."""
+        moved = 0.5 * (np.abs(w - self.initial).sum(axis=-1) @ self.demands) / self.total
+        out: Array = self.policy.churn_price * moved
+        return out
+
     def coupling(self, w: Array) -> Array:
         """(clusters, clusters) requests/s of j's traffic that would come to k if j rejected all."""
         shared: Array = self.policy.spill * (w.T * self.demands) @ w
@@ -240,13 +272,14 @@ class Objective:
         load: Array = (self.demands @ w)[:, None, :] * self.factors[:, None]
         return load
 
-    def _cost(self, load: Array, limits: Array) -> Array:
-        """Per cluster, seconds of price per second: the bracket of J_s."""
-        policy = self.policy
-        blocked = blocked_fraction(load, self.t0, self.capacity, limits)
-        latency = admitted_latency(load, self.t0, self.capacity, limits, self.variability)
+    def _cost(self, load: Array, limits: Array, of: Sequence[int] | None = None) -> Array:
+        """Seconds of price per second of every cluster, or of some: the bracket of J_s."""
+        policy, some = self.policy, slice(None) if of is None else list(of)
+        t0, capacity, egress = self.t0[some], self.capacity[some], self.egress[some]
+        blocked = blocked_fraction(load, t0, capacity, limits)
+        latency = admitted_latency(load, t0, capacity, limits, self.variability[some])
         served = latency + policy.slo_price * np.maximum(0.0, latency - policy.slo)
-        out: Array = load * ((1.0 - blocked) * served + policy.error_price * blocked + self.egress)
+        out: Array = load * ((1.0 - blocked) * served + policy.error_price * blocked + egress)
         return out
 
     def _price(self, w: Array, offered: Array, blocked: Array, limits: Array, rungs: Ints) -> Array:
@@ -254,9 +287,8 @@ class Objective:
         back = (blocked @ np.swapaxes(w, -1, -2)) * self.demands
         load = offered + self.policy.spill * self.factors[:, None] * (back @ w)
         cost = self._cost(load, limits[:, None, :]).sum(axis=-1)
-        moved = 0.5 * (np.abs(w - self.initial).sum(axis=-1) @ self.demands) / self.total
         scale = self.omega / (self.factors * self.total)
-        out: Array = cost @ scale + self.policy.churn_price * moved + self._limit_churn(rungs)
+        out: Array = cost @ scale + self.weight_churn(w) + self._limit_churn(rungs)
         return out
 
     def _limit_churn(self, rungs: Ints) -> Array:

@@ -24,6 +24,7 @@ from eigenmesh.optimize.decomposition import partition
 from eigenmesh.optimize.encoding import Ints, bits, rungs_of, state_of
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import CircuitSettings
+from eigenmesh.optimize.tables import block_costs
 
 SWEEPS = 3
 
@@ -50,7 +51,7 @@ def sampled_rungs(
     for _ in range(SWEEPS):
         improved = False
         for block in blocks:
-            table = objective.diagonal(w, block, rungs)
+            table = block_costs(objective, w, block, rungs)
             evaluations += table.size
             low, high = float(table.min()), float(table.max())
             if high - low <= 1e-12 * abs(high):
@@ -64,10 +65,14 @@ def sampled_rungs(
             gradients += found.evaluations
             most_terms = max(most_terms, found.terms)
             used = found.angles
-            best = int(found.states[table[found.states].argmin()])
-            ratios.append((high - float(table[best])) / (high - low))
-            if table[best] < table[here]:
-                rungs[block] = rungs_of(best, len(block), levels)
+            states = np.unique(np.append(found.states, here))
+            tried = np.tile(rungs, (len(states), 1))
+            tried[:, block] = rungs_of(states, len(block), levels)
+            values = objective.evaluate_rungs(w, tried)
+            best = int(values.argmin())
+            ratios.append((high - float(table[states[best]])) / (high - low))
+            if values[best] < values[states == here][0]:
+                rungs = tried[best]
                 improved = True
         if not improved or len(blocks) == 1:
             break

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from eigenmesh.mesh import GuardPolicy, ObjectivePolicy
+from eigenmesh.optimize import tables
+from eigenmesh.optimize.objective import Objective
+from eigenmesh.optimize.problem import Problem
+
+Make = Callable[..., Problem]
+
+
+@pytest.mark.parametrize("load", [0.3, 0.8, 1.2])
+@pytest.mark.parametrize(
+    ("clusters", "routes", "block"),
+    [(6, 1, range(6)), (6, 3, range(6)), (9, 2, [1, 3, 4, 7, 8, 0]), (7, 2, [6, 2, 5, 0, 1])],
+)
+def test_the_fast_table_is_the_objective(
+    make_mesh: Make,
+    clusters: int,
+    routes: int,
+    block: list[int],
+    load: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tables, "EXACT", 1)
+    policy = ObjectivePolicy(slo=0.03, spill=0.9)
+    guard = GuardPolicy(min_limit=12)  # makes some rungs equal
+    problem = make_mesh(
+        clusters, routes, clusters + routes, load=load, subsets=True, objective=policy, guard=guard
+    )
+    objective = Objective(problem)
+    clusters = len(objective.clusters)
+    block = [k for k in block if k < clusters]
+    rng = np.random.default_rng(1)
+    w = objective.project(rng.uniform(size=objective.initial.shape) * objective.mask)
+    rungs = rng.integers(0, objective.levels, clusters)
+    exact = objective.diagonal(w, block, rungs)
+    found = tables.block_costs(objective, w, block, rungs)
+    assert np.abs(found - exact).max() < 1e-3 * exact.std()
+    assert exact[found.argmin()] <= exact.min() + 1e-3 * exact.std()
+
+
+def test_small_tables_are_exact(make_mesh: Make) -> None:
+    objective = Objective(make_mesh(5, 2, 1))
+    rungs = objective.initial_rungs
+    found = tables.block_costs(objective, objective.initial, range(5), rungs)
+    assert np.array_equal(found, objective.diagonal(objective.initial, range(5), rungs))
