@@ -11,17 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eigenmesh.mesh import (
+    Bounds,
     BreakerLimits,
     GuardPolicy,
     ObjectivePolicy,
     Plan,
+    Route,
+    Topology,
     admitted_latency,
     blocked_fraction,
 )
 from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.encoding import rungs_of
-from eigenmesh.optimize.objective import Objective
+from eigenmesh.optimize.objective import NEAREST, Objective
 from eigenmesh.optimize.problem import Problem
+from eigenmesh.optimize.simplex import project
 
 Make = Callable[..., Problem]
 
@@ -85,7 +89,7 @@ def reference(problem: Problem, plan: Plan) -> float:
 
 def random_weights(objective: Objective, seed: int) -> Array:
     rng = np.random.default_rng(seed)
-    return objective.project(objective.mask * rng.dirichlet(np.ones(objective.mask.shape[1])))
+    return objective.shares(rng.exponential(size=objective.initial.size))
 
 
 @settings(max_examples=40, deadline=None)
@@ -122,14 +126,13 @@ def test_gradient_is_the_finite_difference(make_mesh: Make, seed: int, load: flo
     value, gradient = objective.value_and_gradient(w, limits)
     below = float(objective.evaluate(w, limits)) - value
     assert -1e-12 <= below <= 0.01 * 5e-4 * len(objective.clusters)
-    for r, k in np.argwhere(objective.mask):
+    for edge in range(w.size):
         step = np.zeros_like(w)
-        step[r, k] = 1e-5
+        step[edge] = 1e-5
         up, _ = objective.value_and_gradient(w + step, limits)
         down, _ = objective.value_and_gradient(w - step, limits)
         slope = (up - down) / 2e-5
-        assert gradient[r, k] == pytest.approx(slope, rel=2e-4, abs=1e-6)
-    assert not gradient[~objective.mask].any()
+        assert gradient[edge] == pytest.approx(slope, rel=2e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("load", [0.5, 0.9, 1.2])
@@ -222,5 +225,66 @@ def test_predicted_latency_is_the_rate_weighted_mean(make_demo: Make) -> None:
 
 def test_spill_couples_clusters_that_share_a_route(make_demo: Make) -> None:
     objective = Objective(make_demo())
-    coupling = objective.coupling(objective.initial)
-    np.testing.assert_allclose(coupling, np.full((3, 3), 0.5 * 490.0 / 9))
+    coupling = objective.coupling(objective.initial).toarray()
+    expected = np.full((3, 3), 0.5 * 490.0 / 9)
+    np.fill_diagonal(expected, 0.0)
+    np.testing.assert_allclose(coupling, expected)
+
+
+def test_a_large_route_couples_its_strongest(make_mesh: Make) -> None:
+    objective = Objective(make_mesh(300, 1, 2, guard=GuardPolicy(Bounds(0.0, 1.0), probe_floor=0)))
+    w = objective.capacity_weights()
+    coupling = objective.coupling(w)
+    assert coupling.nnz <= 2 * NEAREST * 300
+    np.testing.assert_allclose(coupling.toarray(), coupling.toarray().T)
+    strongest = np.argsort(-w)[:NEAREST]
+    found = coupling.toarray()[np.ix_(strongest, strongest)]
+    expected = 0.5 * objective.total * np.outer(w[strongest], w[strongest])
+    np.fill_diagonal(expected, 0.0)
+    np.testing.assert_allclose(found, expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_weights_are_projected_route_by_route(make_mesh: Make, seed: int) -> None:
+    objective = Objective(make_mesh(7, 5, seed, subsets=True))
+    w = np.random.default_rng(seed).normal(size=(2, objective.initial.size))
+    found = objective.project(w)
+    for r in range(len(objective.routes)):
+        edges = objective.edges_of(r)
+        row = project(w[:, edges], objective.low[edges], objective.high[edges])
+        np.testing.assert_array_equal(found[:, edges], row)
+
+
+def test_a_large_mesh_costs_its_edges(make_mesh: Make) -> None:
+    """Sums in order and sums by a small matrix are the same: one mesh, and two copies of it."""
+    one = make_mesh(6, 4, 3, load=0.9, subsets=True)
+    copies = [
+        Topology(
+            tuple(replace(c, name=f"{copy}{c.name}") for c in one.topology.clusters),
+            tuple(
+                Route(f"{copy}{r.name}", tuple(f"{copy}{k}" for k in r.clusters))
+                for r in one.topology.routes
+            ),
+        )
+        for copy in range(40)
+    ]
+    topology = Topology(
+        tuple(c for t in copies for c in t.clusters), tuple(r for t in copies for r in t.routes)
+    )
+    many = Problem(
+        topology,
+        {r.name: one.demands[r.name.lstrip("0123456789")] for r in topology.routes},
+        {c.name: one.curves["c" + c.name.split("c")[1]] for c in topology.clusters},
+        Plan.equal(topology),
+    )
+    small, large = Objective(one), Objective(many)
+    w = random_weights(small, 1)
+    limits = small.ladder[:, 1]
+    value, gradient = small.value_and_gradient(w, limits)
+    values, gradients = large.value_and_gradient(np.tile(w, 40), np.tile(limits, 40))
+    assert values == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(gradients * 40, np.tile(gradient, 40), rtol=1e-9, atol=1e-15)
+    assert large.evaluate(np.tile(w, 40), np.tile(limits, 40)) == pytest.approx(
+        float(small.evaluate(w, limits)), rel=1e-12
+    )

@@ -36,7 +36,7 @@ def test_the_fast_table_is_the_objective(
     clusters = len(objective.clusters)
     block = [k for k in block if k < clusters]
     rng = np.random.default_rng(1)
-    w = objective.project(rng.uniform(size=objective.initial.shape) * objective.mask)
+    w = objective.shares(rng.uniform(size=objective.initial.size))
     rungs = rng.integers(0, objective.levels, clusters)
     exact = objective.diagonal(w, block, rungs)
     found = tables.block_costs(objective, w, block, rungs)

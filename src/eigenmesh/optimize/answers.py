@@ -21,7 +21,7 @@ class Answer(Generic[T]):
 
 
 Weights = Answer[Array]
-"""w (routes, clusters), within the bounds."""
+"""w (edges), within the bounds."""
 
 Rungs = Answer[Ints]
 """Rungs (clusters,)."""

@@ -25,6 +25,7 @@ requests (config.cluster.v3.CircuitBreakers.Thresholds.max_requests).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,12 +34,18 @@ from eigenmesh.mesh import BreakerLimits, Plan, admitted_latency, blocked_fracti
 from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.encoding import Ints, rungs_of
 from eigenmesh.optimize.problem import Problem
+from eigenmesh.optimize.segments import Segments
 from eigenmesh.optimize.simplex import project
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 DEFAULT_LIMIT = 1024
 KEEP_WITHIN = 0.15
 """A limit in force this near (relative) to the rung chosen stays as it is: curves breathe."""
 
+NEAREST = 16
+"""Clusters of a route that a cluster counts as coupled to, on either side of it by weight."""
 _CHUNK = 2**15
 """Elements of a temporary array: small enough for the cache, large enough for numpy."""
 _SMOOTH = 1e-3
@@ -46,10 +53,11 @@ _SMOOTH = 1e-3
 
 
 class Objective:
-    """J of one problem over arrays: w (routes, clusters), limits and rungs (clusters).
+    """J of one problem over arrays: w (edges), limits and rungs (clusters).
 
-    Clusters are the topology's steered ones in its order; w is 0 where a route does not use a
-    cluster.
+    Clusters are the topology's steered ones in its order. An edge is a pair of a route and a
+    cluster that it uses: routes in the topology's order, the clusters of each in the route's. So
+    a mesh costs what it has: its edges, not its routes times its clusters.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -59,19 +67,17 @@ class Objective:
         self.incumbent = problem.incumbent
         self.policy = policy
         index = {name: k for k, name in enumerate(self.clusters)}
-        shape = (len(self.routes), len(self.clusters))
-        self.mask = np.zeros(shape, dtype=bool)
-        self.low, self.high, self.initial = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        for r, route in enumerate(topology.routes):
-            split = problem.incumbent.weights[route.name]
-            for name in route.clusters:
-                bounds = problem.bounds_of(route.name, name)
-                self.mask[r, index[name]] = True
-                self.low[r, index[name]] = bounds.min_weight
-                self.high[r, index[name]] = bounds.max_weight
-                self.initial[r, index[name]] = split.get(name, 0.0)
+        pairs = [(r, name) for r, route in enumerate(topology.routes) for name in route.clusters]
+        self.by_route = Segments([r for r, _ in pairs])
+        self.by_cluster = Segments([index[name] for _, name in pairs])
+        self._rows = self.by_route.by_size()
+        bounds = [problem.bounds_of(self.routes[r], name) for r, name in pairs]
+        self.low = np.array([b.min_weight for b in bounds])
+        self.high = np.array([b.max_weight for b in bounds])
+        self.initial = self.weights_of(problem.incumbent)
         self.demands = np.array([problem.demands[name] for name in self.routes])
         self.total = float(self.demands.sum())
+        self._edge_demand = self.by_route.spread(self.demands)
         curves = [problem.curves[name] for name in self.clusters]
         self.t0 = np.array([c.t0 for c in curves])
         self.capacity = np.array([c.capacity for c in curves])
@@ -94,10 +100,18 @@ class Objective:
     def levels(self) -> int:
         return int(self.ladder.shape[1])
 
+    def edges_of(self, route: int) -> slice:
+        """A route's edges, which follow each other."""
+        starts = self.by_route.starts
+        end = starts[route + 1] if route + 1 < len(starts) else self.by_route.index.size
+        return slice(int(starts[route]), int(end))
+
     # Between plans and arrays.
 
     def weights_of(self, plan: Plan) -> Array:
-        return np.array([[plan.weights[r].get(k, 0.0) for k in self.clusters] for r in self.routes])
+        splits = [plan.weights[route] for route in self.routes]
+        edges = zip(self.by_route.index, self.by_cluster.index, strict=True)
+        return np.array([splits[r].get(self.clusters[k], 0.0) for r, k in edges])
 
     def limits_of(self, plan: Plan) -> Array:
         return np.array(
@@ -120,13 +134,13 @@ class Objective:
 
     def plan(self, w: Array, limits: Array) -> Plan:
         """The plan of these arrays; what the problem does not cover stays as in the incumbent."""
-        w = np.where(self.mask, np.clip(w, 0.0, 1.0), 0.0)
-        w = w / w.sum(axis=1, keepdims=True)
+        w = np.clip(w, 0.0, 1.0)
+        w = w / self.by_route.spread(self.by_route.sum(w))
         weights = dict(self.incumbent.weights)
         for r, route in enumerate(self.routes):
-            weights[route] = {
-                k: float(w[r, i]) for i, k in enumerate(self.clusters) if self.mask[r, i]
-            }
+            edges = self.edges_of(r)
+            names = (self.clusters[k] for k in self.by_cluster.index[edges])
+            weights[route] = dict(zip(names, w[edges].tolist(), strict=True))
         kept = dict(self.incumbent.limits)
         for name, limit in zip(self.clusters, limits, strict=True):
             own = kept.get(name)
@@ -135,8 +149,11 @@ class Objective:
         return Plan(weights, kept)
 
     def project(self, w: Array) -> Array:
-        """Nearest weights within the bounds."""
-        return project(w, self.low, self.high)
+        """Nearest weights (..., edges) within the bounds."""
+        out = np.empty(w.shape)
+        for rows in self._rows:
+            out[..., rows] = project(w[..., rows], self.low[rows], self.high[rows])
+        return out
 
     # Values.
 
@@ -144,26 +161,26 @@ class Objective:
         return float(self.evaluate(self.weights_of(plan), self.limits_of(plan)))
 
     def evaluate(self, w: Array, limits: Array) -> Array:
-        """J of w (..., routes, clusters) under limits (..., clusters); the two broadcast."""
-        batch = np.broadcast_shapes(w.shape[:-2], limits.shape[:-1])
-        w = np.broadcast_to(w, batch + w.shape[-2:]).reshape(-1, *w.shape[-2:])
+        """J of w (..., edges) under limits (..., clusters); the two broadcast."""
+        batch = np.broadcast_shapes(w.shape[:-1], limits.shape[:-1])
+        w = np.broadcast_to(w, (*batch, w.shape[-1])).reshape(-1, w.shape[-1])
         limits = np.broadcast_to(limits, (*batch, limits.shape[-1])).reshape(-1, limits.shape[-1])
         out = np.empty(len(w))
         for part in self._chunks(len(w)):
-            offered = self._offered(w[part])
+            offered = self.offered(w[part])
             m = limits[part]
             blocked = blocked_fraction(offered, self.t0, self.capacity, m[:, None, :])
             out[part] = self._price(w[part], offered, blocked, m, self.nearest_rungs(m))
         return out.reshape(batch)
 
     def evaluate_rungs(self, w: Array, rungs: Ints) -> Array:
-        """J of one w (routes, clusters) under many rungs (N, clusters)."""
+        """J of one w (edges) under many rungs (N, clusters)."""
         every = np.arange(len(self.clusters))
         rungs = self.lowest_equal(rungs)
-        offered = self._offered(w[None])
+        offered = self.offered(w)
         # What is rejected at first depends on the cluster's own rung only: a small table.
         table = blocked_fraction(
-            offered[0, :, :, None], self.t0[:, None], self.capacity[:, None], self.ladder
+            offered[:, :, None], self.t0[:, None], self.capacity[:, None], self.ladder
         )
         out = np.empty(len(rungs))
         for part in self._chunks(len(rungs)):
@@ -180,60 +197,92 @@ class Objective:
         return self.evaluate_rungs(w, every)
 
     def value_and_gradient(self, w: Array, limits: Array) -> tuple[float, Array]:
-        """J and dJ/dW (routes, clusters) for fixed limits.
+        """J and dJ/dw (edges) for fixed limits.
 
         The churn's corner at the incumbent is rounded, which leaves the value below `evaluate`
         by at most churn_price * 5e-4 a cluster. Derivatives of the queue are central differences,
         of everything else exact.
         """
-        factors, spill = self.factors[:, None], self.policy.spill
-        offered = self._offered(w[None])[0]
+        routes, clusters = self.by_route, self.by_cluster
+        factors, spill, demand = self.factors[:, None], self.policy.spill, self._edge_demand
+        offered = self.offered(w)
         step = 1e-6 * self.capacity
         points, width = _around(offered, step)
         blocked = blocked_fraction(points, self.t0, self.capacity, limits)
-        back, d_blocked = blocked[0], (blocked[1] - blocked[2]) / width
-        returning = back @ w.T
-        load = offered + spill * factors * ((returning * self.demands) @ w)
+        back, d_blocked = clusters.spread(blocked[0]), (blocked[1] - blocked[2]) / width
+        returning = routes.sum(back * w)
+        load = offered + spill * factors * self._shared_out(w, returning * self.demands)
         points, width = _around(load, step)
         cost = self._cost(points, limits)
         scale = (self.omega / (self.factors * self.total))[:, None]
         value = float((cost[0] * scale).sum())
-        slope = scale * (cost[1] - cost[2]) / width
+        slope = clusters.spread(scale * (cost[1] - cost[2]) / width)
         # How dear it is when a request of route r returns: h_r = spill d_r sum_k slope_k w_rk.
-        h = spill * factors * self.demands * (slope @ w.T)
-        demand = self.demands[:, None]
-        gradient = demand * np.einsum("sk,sr->rk", factors * slope, 1.0 + spill * returning)
-        gradient += np.einsum("sr,sk->rk", h, back)
-        gradient += demand * (factors * d_blocked * (h @ w)).sum(axis=0)
+        h = spill * factors * self.demands * routes.sum(slope * w)
+        gradient = (factors * slope * (1.0 + spill * routes.spread(returning))).sum(axis=0)
+        rejecting = (factors * d_blocked * self._shared_out(w, h)).sum(axis=0)
+        gradient = demand * (gradient + clusters.spread(rejecting))
+        gradient += (routes.spread(h) * back).sum(axis=0)
         moved = w - self.initial
         smooth = np.sqrt(moved**2 + _SMOOTH**2)
-        price = 0.5 * self.policy.churn_price * demand / self.total * self.mask
-        value += float((price * (smooth - _SMOOTH)).sum())
+        price = 0.5 * self.policy.churn_price * demand / self.total
+        value += float(price @ (smooth - _SMOOTH))
         value += float(self._limit_churn(self.nearest_rungs(limits)))
-        gradient = (gradient + price * moved / smooth) * self.mask
-        return value, gradient
+        return value, gradient + price * moved / smooth
 
     def predicted_latency(self, plan: Plan) -> float:
         """Rate-weighted mean latency of what is admitted at the observed demand, in seconds."""
         w, limits = self.weights_of(plan), self.limits_of(plan)
-        offered = self.demands @ w
+        offered = self.loads(w)
         blocked = blocked_fraction(offered, self.t0, self.capacity, limits)
-        load = offered + self.policy.spill * ((w @ blocked) * self.demands) @ w
+        back = self.by_route.sum(self.by_cluster.spread(blocked) * w) * self.demands
+        load = offered + self.policy.spill * self._shared_out(w, back)
         admitted = load * (1.0 - blocked_fraction(load, self.t0, self.capacity, limits))
         latency = admitted_latency(load, self.t0, self.capacity, limits, self.variability)
         return float(admitted @ latency / admitted.sum())
 
     def capacity_weights(self) -> Array:
         """Weights in proportion to capacity, within the bounds."""
-        w = self.mask * self.capacity
-        return self.project(w / w.sum(axis=1, keepdims=True))
+        w = self.by_cluster.spread(self.capacity)
+        return self.shares(w)
+
+    def shares(self, w: Array) -> Array:
+        """Amounts (..., edges) above 0 to weights in proportion to them, within the bounds."""
+        return self.project(w / self.by_route.spread(self.by_route.sum(w)))
+
+    def coupling(self, w: Array) -> csr_array:
+        """Sparse (clusters, clusters): requests/s of j's traffic that would come to k if j
+        rejected all. On a route of many clusters each is coupled to the NEAREST by weight only:
+        all pairs would be more than the rest of the mesh, and the strong ones are still there."""
+        from scipy.sparse import coo_array
+
+        routes, clusters = self.by_route.index, self.by_cluster.index
+        order = np.lexsort((-w, routes))
+        found = []
+        for apart in range(1, min(NEAREST, len(order) - 1) + 1):
+            a, b = order[:-apart], order[apart:]
+            same = routes[a] == routes[b]
+            if not same.any():
+                break
+            a, b = a[same], b[same]
+            found.append((clusters[a], clusters[b], self._edge_demand[a] * w[a] * w[b]))
+        size = (len(self.clusters),) * 2
+        if not found:
+            return coo_array(size).tocsr()
+        rows, columns, pull = map(np.concatenate, zip(*found, strict=True))
+        upper = self.policy.spill * coo_array((pull, (rows, columns)), size).tocsr()
+        return upper + upper.T
 
     # Its parts, for tables of many rungs.
 
+    def loads(self, w: Array) -> Array:
+        """(..., clusters) requests/s at the observed demand, before any rejection."""
+        return self.by_cluster.sum(w * self._edge_demand)
+
     def offered(self, w: Array) -> Array:
-        """(scenarios, clusters) requests/s before any rejection."""
-        out: Array = self._offered(w[None])[0]
-        return out
+        """(..., scenarios, clusters) requests/s before any rejection."""
+        load: Array = self.loads(w)[..., None, :] * self.factors[:, None]
+        return load
 
     def lowest_equal(self, rungs: Ints) -> Ints:
         """Of rungs that clipping made equal, the lowest stands for all; (..., clusters)."""
@@ -255,22 +304,16 @@ class Objective:
         return out
 
     def weight_churn(self, w: Array) -> Array:
-        """Price of w (..., routes, clusters)."""
-        moved = 0.5 * (np.abs(w - self.initial).sum(axis=-1) @ self.demands) / self.total
+        """Price of w (..., edges)."""
+        moved = 0.5 * (np.abs(w - self.initial) @ self._edge_demand) / self.total
         out: Array = self.policy.churn_price * moved
         return out
 
-    def coupling(self, w: Array) -> Array:
-        """(clusters, clusters) requests/s of j's traffic that would come to k if j rejected all."""
-        shared: Array = self.policy.spill * (w.T * self.demands) @ w
-        return shared
-
     # The formula, written once.
 
-    def _offered(self, w: Array) -> Array:
-        """(N, scenarios, clusters) requests/s before any rejection."""
-        load: Array = (self.demands @ w)[:, None, :] * self.factors[:, None]
-        return load
+    def _shared_out(self, w: Array, amounts: Array) -> Array:
+        """(..., clusters): each route's amount (..., routes), shared out by its weights."""
+        return self.by_cluster.sum(self.by_route.spread(amounts) * w)
 
     def _cost(self, load: Array, limits: Array, of: Sequence[int] | None = None) -> Array:
         """Seconds of price per second of every cluster, or of some: the bracket of J_s."""
@@ -284,8 +327,9 @@ class Objective:
 
     def _price(self, w: Array, offered: Array, blocked: Array, limits: Array, rungs: Ints) -> Array:
         """J (N,) from offered loads and first rejections (N or 1, scenarios, clusters)."""
-        back = (blocked @ np.swapaxes(w, -1, -2)) * self.demands
-        load = offered + self.policy.spill * self.factors[:, None] * (back @ w)
+        edges = w[..., None, :]
+        back = self.by_route.sum(self.by_cluster.spread(blocked) * edges) * self.demands
+        load = offered + self.policy.spill * self.factors[:, None] * self._shared_out(edges, back)
         cost = self._cost(load, limits[:, None, :]).sum(axis=-1)
         scale = self.omega / (self.factors * self.total)
         out: Array = cost @ scale + self.weight_churn(w) + self._limit_churn(rungs)
@@ -297,7 +341,7 @@ class Objective:
         return out
 
     def _chunks(self, count: int) -> list[slice]:
-        size = max(1, _CHUNK // (len(self.factors) * len(self.clusters)))
+        size = max(1, _CHUNK // (len(self.factors) * len(self.initial)))
         return [slice(start, start + size) for start in range(0, count, size)]
 
 

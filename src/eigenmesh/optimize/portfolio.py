@@ -96,7 +96,7 @@ class _Search:
                 judge, [born_machine(objective, limits, w, each, problem.seed) for w in first]
             )
 
-        small = objective.mask.sum() <= SLSQP_LIMIT
+        small = objective.initial.size <= SLSQP_LIMIT
         method = slsqp if small else projected_gradient
 
         def classical() -> Weights:

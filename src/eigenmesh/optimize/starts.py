@@ -33,8 +33,8 @@ def starts(objective: Objective, current: Array, limits: Array, count: int) -> l
     if count > 1:
         for k in np.argsort(-objective.capacity)[:_CLUSTERS]:
             for overload in _OVERLOADS:
-                share = objective.mask * objective.capacity
-                share[:, k] *= overload
-                found.append(objective.project(share / share.sum(axis=1, keepdims=True)))
+                capacity = objective.capacity.copy()
+                capacity[k] *= overload
+                found.append(objective.shares(objective.by_cluster.spread(capacity)))
     values = objective.evaluate(np.stack(found), limits)
     return [found[i] for i in np.argsort(values, kind="stable")[:count]]

@@ -36,16 +36,20 @@ def block_costs(objective: Objective, w: Array, block: Sequence[int], rungs: Int
         return objective.diagonal(w, block, rungs)
     every, scenarios = np.arange(len(objective.clusters)), len(objective.factors)
     order = gray_inverse(np.arange(levels))
+    dense = np.zeros((len(objective.routes), len(every)))
+    dense[objective.by_route.index, objective.by_cluster.index] = w
     held = objective.lowest_equal(rungs)
     offered = objective.offered(w)
     blocked = blocked_fraction(
         offered[:, :, None], objective.t0[:, None], objective.capacity[:, None], objective.ladder
     )
     # (scenarios, routes, levels) of a cluster's part in what comes back, in the Gray code's order.
-    parts = [(w[:, k] * objective.demands)[:, None] * blocked[:, k][:, None, order] for k in block]
+    parts = [
+        (dense[:, k] * objective.demands)[:, None] * blocked[:, k][:, None, order] for k in block
+    ]
     fixed = blocked[:, every, held].copy()
     fixed[:, list(block)] = 0.0
-    back = ((fixed @ w.T) * objective.demands)[:, :, None]
+    back = ((fixed @ dense.T) * objective.demands)[:, :, None]
     for part in parts:
         back = (back[..., :, None] + part[..., None, :]).reshape(*back.shape[:2], -1)
     back = back.astype(np.float32)
@@ -60,7 +64,9 @@ def block_costs(objective: Objective, w: Array, block: Sequence[int], rungs: Int
         )
         right = states if place is None else levels ** (len(block) - 1 - place)
         for s in range(scenarios):
-            load = np.float32(offered[s, k]) + (spilled[s] * w[:, k]).astype(np.float32) @ back[s]
+            load = (
+                np.float32(offered[s, k]) + (spilled[s] * dense[:, k]).astype(np.float32) @ back[s]
+            )
             low, high = float(load.min()), float(load.max())
             nodes = np.linspace(low, max(high, low + 1e-6), NODES)
             cost = (scale[s] * objective.cost_of(k, nodes, own[:, None])).astype(np.float32)

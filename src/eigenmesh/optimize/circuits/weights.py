@@ -79,9 +79,8 @@ class _OutOfTimeError(Exception):
 
 @dataclass(frozen=True)
 class _Tree:
-    """One route's circuit: its leaves, the mass they share, its share of the demand."""
+    """One route's circuit: its leaves (edges), the mass they share, its share of the demand."""
 
-    route: int
     leaves: Ints
     floor: Array
     mass: float
@@ -115,7 +114,7 @@ def born_machine(
 ) -> Weights:
     """Local optimum near `start`, an allowed w, or what the time limit left of the way to it."""
     deadline = time.perf_counter() + settings.seconds
-    pinned = np.zeros(objective.mask.shape, dtype=bool)
+    pinned = np.zeros(start.shape, dtype=bool)
     w, evaluations = start, 0
     devices: dict[int, Device] = {}
     while True:
@@ -128,7 +127,7 @@ def born_machine(
             devices[qubits] = Device(settings.device, qubits, seed)
         w, spent = _train(objective, limits, w, fixed, trees, devices, deadline)
         evaluations += spent
-        over = objective.mask & ~pinned & (objective.high + 1e-9 < w)
+        over = ~pinned & (objective.high + 1e-9 < w)
         if not over.any():
             break
         pinned |= over
@@ -147,14 +146,15 @@ def _trees(
     fixed = np.where(pinned, objective.high, objective.low)
     trees = []
     for r, demand in enumerate(objective.demands / objective.total):
-        leaves = np.flatnonzero(objective.mask[r] & ~pinned[r])
-        mass = 1.0 - float(fixed[r].sum())
+        edges = objective.edges_of(r)
+        leaves = edges.start + np.flatnonzero(~pinned[edges])
+        mass = 1.0 - float(fixed[edges].sum())
         if demand <= 0:
-            fixed[r] = start[r]  # without traffic there is nothing to learn
+            fixed[edges] = start[edges]  # without traffic there is nothing to learn
         elif leaves.size == 1:
-            fixed[r, leaves] += mass
+            fixed[leaves] += mass
         elif leaves.size > 1 and mass > 0:
-            trees.append(_Tree(r, leaves, objective.low[r, leaves], mass, float(demand)))
+            trees.append(_Tree(leaves, objective.low[leaves], mass, float(demand)))
     return fixed, trees
 
 
@@ -181,7 +181,7 @@ def _train(
         for tree, part in zip(trees, np.split(theta, ends), strict=True):
             gates = tree_gates(tree.angles(part))
             p = devices[tree.qubits].probabilities(gates, tree.qubits)[: tree.leaves.size]
-            w[tree.route, tree.leaves] += tree.mass * p / p.sum()
+            w[tree.leaves] += tree.mass * p / p.sum()
             circuits.append(gates)
         j, gradient = objective.value_and_gradient(w, limits)
         if j < best[0]:
@@ -191,12 +191,12 @@ def _train(
         slopes = []
         for tree, gates in zip(trees, circuits, strict=True):
             diagonal = np.zeros(2**tree.qubits)
-            diagonal[: tree.leaves.size] = tree.mass * gradient[tree.route, tree.leaves] / scale
+            diagonal[: tree.leaves.size] = tree.mass * gradient[tree.leaves] / scale
             found = devices[tree.qubits].slopes(gates, diagonal)
             slopes.append(angle_slopes(found)[tree.nodes])
         return j / scale, np.concatenate(slopes)
 
-    first = [tree.start(start[tree.route, tree.leaves]) for tree in trees]
+    first = [tree.start(start[tree.leaves]) for tree in trees]
     unit = np.sqrt(
         np.concatenate([t.demand * t.metric(x) for t, x in zip(trees, first, strict=True)])
     )

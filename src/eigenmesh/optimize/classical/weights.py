@@ -21,30 +21,24 @@ def slsqp(objective: Objective, limits: Array, start: Array) -> Weights:
     """Local optimum near `start`, an allowed w."""
     from scipy.optimize import minimize
 
-    mask = objective.mask
     evaluations = 0
     scale = max(objective.value_and_gradient(start, limits)[0], 1e-12)
     # A gradient flat against J would stop SLSQP at once: unit-sized J.
-    rows = np.repeat(np.arange(mask.shape[0]), mask.sum(axis=1))
-    jacobian = (rows == np.arange(mask.shape[0])[:, None]).astype(np.float64)
-
-    def unpack(x: Array) -> Array:
-        w = np.zeros(mask.shape)
-        w[mask] = x
-        return w
+    routes = np.arange(len(objective.routes))
+    jacobian = (objective.by_route.index == routes[:, None]).astype(np.float64)
 
     def value(x: Array) -> tuple[float, Array]:
         nonlocal evaluations
         evaluations += 1
-        j, gradient = objective.value_and_gradient(unpack(x), limits)
-        return j / scale, gradient[mask] / scale
+        j, gradient = objective.value_and_gradient(x, limits)
+        return j / scale, gradient / scale
 
     result = minimize(
         value,
-        start[mask],
+        start,
         jac=True,
         method="SLSQP",
-        bounds=np.stack((objective.low[mask], objective.high[mask]), axis=1),
+        bounds=np.stack((objective.low, objective.high), axis=1),
         constraints={
             "type": "eq",
             "fun": lambda x: jacobian @ x - 1.0,
@@ -52,7 +46,7 @@ def slsqp(objective: Objective, limits: Array, start: Array) -> Weights:
         },
         options={"ftol": 1e-9, "maxiter": 100},
     )
-    found = objective.project(unpack(np.nan_to_num(result.x, nan=0.0)))
+    found = objective.project(np.nan_to_num(result.x, nan=0.0))
     return Weights(found, {"evaluations": evaluations, "message": str(result.message)})
 
 
@@ -68,7 +62,7 @@ def projected_gradient(
     evaluations = 1
     for _ in range(steps):
         way = objective.project(w - step * gradient) - w
-        slope = float((gradient * way).sum())
+        slope = float(gradient @ way)
         if slope > -1e-10 * abs(value):
             break
         reach, bar = 1.0, max(recent)
@@ -80,8 +74,8 @@ def projected_gradient(
                 break
             reach *= 0.5
         moved, bent = tried - w, new_gradient - gradient
-        curvature = float((moved * bent).sum())
-        length = float((moved * moved).sum())
+        curvature = float(moved @ bent)
+        length = float(moved @ moved)
         step = float(np.clip(length / curvature, 1e-8, 1e8)) if curvature > 0 else 10.0 * step
         w, value, gradient = tried, new_value, new_gradient
         recent = [*recent, value][-memory:]
