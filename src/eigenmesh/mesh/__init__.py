@@ -5,18 +5,21 @@ passed in as seconds. Latencies are seconds, loads are requests/s, weights are f
 """
 
 from eigenmesh.mesh.breaker import admitted_latency, blocked_fraction
+from eigenmesh.mesh.coupling import Calls, Pools
 from eigenmesh.mesh.curve import CurveEstimate, LatencyCurve
 from eigenmesh.mesh.decision import Action, Candidate, Cut, Decision
 from eigenmesh.mesh.errors import MeshError
 from eigenmesh.mesh.observation import Cause, ClusterObservation, Observation, ProxyLoad
 from eigenmesh.mesh.plan import BreakerLimits, Plan
 from eigenmesh.mesh.policy import Bounds, GuardPolicy, ObjectivePolicy, Scenario
-from eigenmesh.mesh.topology import Cluster, Route, Topology
+from eigenmesh.mesh.topology import Call, Cluster, Host, Route, Topology
 
 __all__ = [
     "Action",
     "Bounds",
     "BreakerLimits",
+    "Call",
+    "Calls",
     "Candidate",
     "Cause",
     "Cluster",
@@ -25,11 +28,13 @@ __all__ = [
     "Cut",
     "Decision",
     "GuardPolicy",
+    "Host",
     "LatencyCurve",
     "MeshError",
     "ObjectivePolicy",
     "Observation",
     "Plan",
+    "Pools",
     "ProxyLoad",
     "Route",
     "Scenario",

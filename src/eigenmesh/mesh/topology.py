@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from eigenmesh.mesh.errors import MeshError
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Requests that a cluster makes on a route for each request that it gets, one after the other.
+
+    ratio: how many; None: not told, to be learned, and 0 until then.
+    """
+
+    route: str
+    ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,18 +26,41 @@ class Cluster:
     """An upstream cluster, by Envoy's name for it.
 
     `host` names the machine it shares with others (None: its own). `egress_cost` prices one
-    request to it, in seconds of latency that the operator would accept instead.
+    request to it, in seconds of latency that the operator would accept instead. `calls` are made
+    through this mesh, in the course of answering.
     """
 
     name: str
     host: str | None = None
     egress_cost: float = 0.0
+    calls: tuple[Call, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
             raise MeshError("cluster.name", self.name, "give the cluster a name")
         if not self.egress_cost >= 0:
             raise MeshError(f"cluster.{self.name}.egress_cost", self.egress_cost, "use 0 or more")
+        _unique(f"cluster.{self.name}.calls", [call.route for call in self.calls])
+        for call in self.calls:
+            if call.ratio is not None and not (math.isfinite(call.ratio) and call.ratio >= 0):
+                field = f"cluster.{self.name}.calls.{call.route}"
+                raise MeshError(field, call.ratio, "use a finite number of 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine that clusters share; see `coupling.Pools`.
+
+    coupling: 0 (they do not feel each other) to 1 (one pool); None: not told, to be learned, and
+    0 until then.
+    """
+
+    name: str
+    coupling: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.coupling is not None and not 0.0 <= self.coupling <= 1.0:
+            raise MeshError(f"host.{self.name}.coupling", self.coupling, "use a number from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +81,19 @@ class Route:
 
 @dataclass(frozen=True)
 class Topology:
-    """Routes over clusters. Raises MeshError on duplicate names or an unknown cluster."""
+    """Routes over clusters. A host that `hosts` leaves out has a coupling to be learned.
+
+    Raises MeshError on duplicate or unknown names, and when calls run in a circle.
+    """
 
     clusters: tuple[Cluster, ...]
     routes: tuple[Route, ...]
+    hosts: tuple[Host, ...] = ()
 
     def __post_init__(self) -> None:
         _unique("clusters", [c.name for c in self.clusters])
         _unique("routes", [r.name for r in self.routes])
+        _unique("hosts", [h.name for h in self.hosts])
         known = {c.name for c in self.clusters}
         for route in self.routes:
             for name in route.clusters:
@@ -63,6 +103,35 @@ class Topology:
                         name,
                         f"define this cluster, or use one of: {', '.join(sorted(known))}",
                     )
+        for cluster in self.clusters:
+            for call in cluster.calls:
+                if call.route not in self.route_by_name:
+                    raise MeshError(
+                        f"cluster.{cluster.name}.calls",
+                        call.route,
+                        f"use one of: {', '.join(self.route_by_name)}",
+                    )
+        self._refuse_circles()
+
+    def _refuse_circles(self) -> None:
+        callers = {c.name for c in self.clusters if c.calls}
+        done: set[str] = set()
+
+        def visit(route: str, path: tuple[str, ...]) -> None:
+            if route in path:
+                circle = " -> ".join((*path[path.index(route) :], route))
+                raise MeshError("cluster.calls", circle, "calls run in a circle; leave one out")
+            if route in done:
+                return
+            for name in self.route_by_name[route].clusters:
+                for call in self.by_name[name].calls if name in callers else ():
+                    visit(call.route, (*path, route))
+            done.add(route)
+
+        # Only what is called can be in a circle, and chains of calls are short.
+        for name in callers:
+            for call in self.by_name[name].calls:
+                visit(call.route, ())
 
     @cached_property
     def cluster_names(self) -> tuple[str, ...]:
@@ -75,6 +144,50 @@ class Topology:
     @cached_property
     def route_by_name(self) -> Mapping[str, Route]:
         return {r.name: r for r in self.routes}
+
+    @cached_property
+    def shared_hosts(self) -> Mapping[str, tuple[str, ...]]:
+        """Host -> its steered clusters, where there are several."""
+        found: dict[str, list[str]] = {}
+        for name in self.steered_clusters:
+            if (host := self.by_name[name].host) is not None:
+                found.setdefault(host, []).append(name)
+        return {host: tuple(names) for host, names in found.items() if len(names) > 1}
+
+    @cached_property
+    def couplings(self) -> Mapping[str, float | None]:
+        """Shared host -> its coupling; None where it is to be learned."""
+        told = {h.name: h.coupling for h in self.hosts}
+        return {host: told.get(host) for host in self.shared_hosts}
+
+    def with_learned(
+        self, couplings: Mapping[str, float], ratios: Mapping[tuple[str, str], float]
+    ) -> Topology:
+        """The same mesh with what was learned in place of what was not told.
+
+        couplings: host -> coupling. ratios: (cluster, route) -> calls per request.
+        """
+        if not couplings and not ratios:
+            return self
+        hosts = {h.name: h for h in self.hosts}
+        for name, coupling in couplings.items():
+            if name not in hosts or hosts[name].coupling is None:
+                hosts[name] = Host(name, coupling)
+        clusters = tuple(
+            replace(
+                c,
+                calls=tuple(
+                    replace(call, ratio=ratios.get((c.name, call.route), call.ratio))
+                    if call.ratio is None
+                    else call
+                    for call in c.calls
+                ),
+            )
+            if c.calls
+            else c
+            for c in self.clusters
+        )
+        return Topology(clusters, self.routes, tuple(hosts.values()))
 
     @cached_property
     def steered_clusters(self) -> tuple[str, ...]:
