@@ -19,7 +19,7 @@ from eigenmesh.mesh import (
 )
 from eigenmesh.optimize.problem import Problem, Solution
 from eigenmesh.optimize.worker import SolverError
-from eigenmesh.telemetry.estimator import Estimator
+from eigenmesh.telemetry.coupled import CoupledEstimator
 
 COUNTED = (100.0, 104.0, 97.0, 101.0, 96.0, 103.0, 99.0, 250.0)
 
@@ -59,7 +59,7 @@ async def test_plans_are_made_for_the_demand_that_is_expected(tmp_path: Path) ->
         mode="auto",
         number=0,
         source=Replay(),
-        estimator=Estimator(),
+        estimator=CoupledEstimator(topology),
         solver=solver,
         journal=journal,
         push=lambda plan: None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,37 @@ def test_overlay_mode_warns_of_weights_that_may_all_be_zero() -> None:
 def test_the_composed_stack_has_valid_settings() -> None:
     settings = load_settings(ROOT / "deploy" / "eigenmesh.yaml")
     assert {r.name for r in settings.topology.routes} == {"shop", "search"}
+
+
+def test_couplings_are_told_or_left_to_be_learned() -> None:
+    topology = parse(
+        {
+            "clusters.a": {"host": "box", "zone": "far"},
+            "clusters.b": {"host": "box", "zone": "far", "egress_cost": 0.5},
+            "zones.far.egress_cost": 0.002,
+        }
+    ).topology
+    assert topology.couplings == {"box": None}
+    assert [c.egress_cost for c in topology.clusters] == [0.002, 0.5]
+    told = parse(
+        {"clusters.a.host": "box", "clusters.b.host": "box", "hosts.box.coupling": 0.4}
+    ).topology
+    assert told.couplings == {"box": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hosts.box.coupling": 1.0, "clusters.a.host": "bax"}, "hosts: 'box': .*'bax'"),
+        ({"hosts.box.coupling": 1.5}, "hosts.box.*less than or equal to 1"),
+        ({"clusters.a.zone": "far"}, "clusters.a.zone: 'far': no such zone"),
+        ({"clusters.a.calls": {"shp": 2}}, "clusters.a.calls: 'shp': .*'shop'"),
+        (
+            {"clusters.a.calls": {"shop": "often"}},
+            "calls.shop: 'often': give .* or learn",
+        ),
+        ({"clusters.a.calls": {"shop": "learn"}}, "shop -> shop.*circle"),
+    ],
+)
+def test_couplings_that_cannot_be_are_refused(changes: dict[str, Any], words: str) -> None:
+    assert any(re.search(words, line) for line in complaints(changes))

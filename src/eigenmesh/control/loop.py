@@ -31,7 +31,7 @@ from eigenmesh.mesh import (
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import Problem, Solution
 from eigenmesh.optimize.worker import SolverError
-from eigenmesh.telemetry.estimator import Estimator
+from eigenmesh.telemetry.coupled import CoupledEstimator
 from eigenmesh.telemetry.forecast import Forecast
 from eigenmesh.telemetry.source import Source
 
@@ -79,7 +79,7 @@ class ControlLoop:
         mode: Mode,
         number: int,
         source: Source,
-        estimator: Estimator,
+        estimator: CoupledEstimator,
         solver: Solver,
         journal: Journal,
         push: Callable[[Plan], None],
@@ -157,7 +157,7 @@ class ControlLoop:
         started = time.monotonic()
         observation = await self._source.observe(self._clock())
         # Numpy on a thread: the fit of many clusters must not hold up xDS.
-        curves = await asyncio.to_thread(self._estimator.update, observation)
+        curves = await asyncio.to_thread(self._estimator.update, observation, self.plan.weights)
         decision = await self._decide(observation, dict(curves))
         decision = replace(decision, seconds=time.monotonic() - started)
         await self._remember(decision)
@@ -180,7 +180,7 @@ class ControlLoop:
             return hold(reason)
         incumbent = with_default_limits(self.plan, settings.topology)
         problem = Problem(
-            topology=settings.topology,
+            topology=self._estimator.topology,
             demands=expected,
             curves={name: curves[name].curve for name in settings.topology.steered_clusters},
             incumbent=incumbent,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from eigenmesh.control import groups
@@ -22,7 +22,16 @@ from eigenmesh.control.groups import Groups, GroupSettings
 from eigenmesh.control.listen import Address, Listen, NodeTls, XdsListen, is_loopback
 from eigenmesh.control.strict import Strict
 from eigenmesh.control.telemetry_settings import Telemetry
-from eigenmesh.mesh import Bounds, Cluster, GuardPolicy, MeshError, ObjectivePolicy, Topology
+from eigenmesh.mesh import (
+    Bounds,
+    Call,
+    Cluster,
+    GuardPolicy,
+    Host,
+    MeshError,
+    ObjectivePolicy,
+    Topology,
+)
 from eigenmesh.mesh import Scenario as MeshScenario
 from eigenmesh.telemetry.access import AccessError
 from eigenmesh.xds.documents import load_yaml
@@ -33,6 +42,17 @@ from eigenmesh.xds.tls import Certificates, TlsError
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Price = Annotated[float, Field(ge=0)]
+
+
+def _ratio(value: object) -> object:
+    if value == "learn":
+        return None
+    if not isinstance(value, int | float):
+        raise ValueError("give the number of requests for each one, or learn")
+    return value
+
+
+Ratio = Annotated[Price | None, BeforeValidator(_ratio)]
 
 
 class SettingsError(Exception):
@@ -127,6 +147,20 @@ class Guard(Strict):
 
 class ClusterSettings(Strict):
     host: str | None = None
+    """The machine that it shares with the other clusters that name it."""
+    zone: str | None = None
+    egress_cost: Price | None = None
+    """Seconds of latency that a request to it may cost; None: its zone's, or nothing."""
+    calls: dict[str, Ratio] = {}
+    """Steered route -> requests on it for each request to this cluster, one after the other."""
+
+
+class HostSettings(Strict):
+    coupling: Fraction | None = None
+    """0: its clusters do not feel each other; 1: one pool; None: learned."""
+
+
+class ZoneSettings(Strict):
     egress_cost: Price = 0.0
 
 
@@ -160,6 +194,8 @@ class Model(Strict):
     objective: Objective = Objective()
     guard: Guard = Guard()
     clusters: dict[str, ClusterSettings] = {}
+    hosts: dict[str, HostSettings] = {}
+    zones: dict[str, ZoneSettings] = {}
     groups: list[GroupSettings] = []
     unknown_nodes: Literal["default", "refuse"] = "default"
     """What becomes of an Envoy that fits no group: served `envoy`, or refused."""
@@ -261,13 +297,9 @@ def _resolve(model: Model, file: str) -> Settings:
     if lines:
         raise SettingsError([f"{file}: {line}" for line in lines])
     topology = Topology(
-        tuple(
-            Cluster(c.name, model.clusters[c.name].host, model.clusters[c.name].egress_cost)
-            if c.name in model.clusters
-            else c
-            for c in bare.clusters
-        ),
+        tuple(_cluster(c, model) for c in bare.clusters),
         bare.routes,
+        tuple(Host(name, host.coupling) for name, host in model.hosts.items()),
     )
     try:
         objective = model.objective.policy()
@@ -287,6 +319,17 @@ def _resolve(model: Model, file: str) -> Settings:
         except AccessError as error:
             raise SettingsError([f"{file}: telemetry.prometheus.{error}"]) from error
     return Settings(model, operator, grouped, topology, objective, guard, file, certificates)
+
+
+def _cluster(bare: Cluster, model: Model) -> Cluster:
+    own = model.clusters.get(bare.name)
+    if own is None:
+        return bare
+    cost = own.egress_cost
+    if cost is None:
+        cost = 0.0 if own.zone is None else model.zones[own.zone].egress_cost
+    calls = tuple(Call(route, ratio) for route, ratio in own.calls.items())
+    return Cluster(bare.name, own.host, cost, calls)
 
 
 def _parser(model: Model) -> groups.Parse:
@@ -350,6 +393,17 @@ def _names(model: Model, topology: Topology) -> Iterator[str]:
     for cluster in model.clusters:
         if cluster not in clusters:
             yield f"clusters: {cluster!r}: no such cluster; {_one_of(cluster, clusters)}"
+    for name, own_cluster in model.clusters.items():
+        for route in own_cluster.calls:
+            if route not in routes:
+                remedy = _one_of(route, routes)
+                yield f"clusters.{name}.calls: {route!r}: no such steered route; {remedy}"
+        if (zone := own_cluster.zone) is not None and zone not in model.zones:
+            yield f"clusters.{name}.zone: {zone!r}: no such zone; {_one_of(zone, model.zones)}"
+    named = dict.fromkeys(c.host for c in model.clusters.values() if c.host is not None)
+    for host in model.hosts:
+        if host not in named:
+            yield f"hosts: {host!r}: no cluster names it; {_one_of(host, named)}"
 
 
 def _bounds(topology: Topology, guard: GuardPolicy) -> Iterator[str]:

@@ -17,8 +17,8 @@ from eigenmesh.control.metrics import Metrics
 from eigenmesh.control.settings import Settings
 from eigenmesh.mesh import Plan, Topology
 from eigenmesh.optimize.worker import SolverError, Worker
+from eigenmesh.telemetry.coupled import CoupledEstimator
 from eigenmesh.telemetry.envoy_admin import EnvoyAdminSource
-from eigenmesh.telemetry.estimator import Estimator
 from eigenmesh.telemetry.prometheus import PrometheusSource
 from eigenmesh.telemetry.source import Source
 from eigenmesh.xds.identity import Identity
@@ -86,7 +86,11 @@ class Sidecar:
             self.metrics.watch_certificates(certificates.problem)
         for content in self._contents:
             content.translate(plan)
-        estimator = Estimator.from_dict(resumed.estimator) if resumed.estimator else Estimator()
+        estimator = (
+            CoupledEstimator.from_dict(settings.topology, resumed.estimator)
+            if resumed.estimator
+            else CoupledEstimator(settings.topology)
+        )
         self._source = make_source(settings)
         self._worker = Worker()
         mode: Mode = "auto" if (resumed.mode or model.mode) == "auto" else "observe"

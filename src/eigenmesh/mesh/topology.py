@@ -111,6 +111,16 @@ class Topology:
                         call.route,
                         f"use one of: {', '.join(self.route_by_name)}",
                     )
+        for called in self.route_by_name:
+            unknown = [
+                c.name
+                for c in self.clusters
+                for call in c.calls
+                if call.route == called and call.ratio is None
+            ]
+            if len(unknown) > 1:
+                remedy = f"several call {called}: tell the ratios of all but one"
+                raise MeshError("cluster.calls", unknown, remedy)
         self._refuse_circles()
 
     def _refuse_circles(self) -> None:

@@ -123,8 +123,13 @@ class Estimator:
         """Cluster -> what was learned; a cluster that nothing is known of is absent."""
         return {name: learner.estimate for name, learner in self._learners.items()}
 
-    def update(self, observation: Observation) -> Mapping[str, CurveEstimate]:
-        """Learns from one window; observations come in the order of time."""
+    def update(
+        self, observation: Observation, noise: Mapping[str, float] | None = None
+    ) -> Mapping[str, CurveEstimate]:
+        """Learns from one window; observations come in the order of time.
+
+        noise: cluster -> relative error of its mean latency beyond what its load explains.
+        """
         gap = abs(observation.time - observation.window - self._time)
         if gap > 0.5 * observation.window:
             self._spans.clear()
@@ -137,6 +142,8 @@ class Estimator:
             spans.insert(0, (seen.load, observation.window))
             del spans[KEPT:]
             if window is not None:
+                if noise and name in noise:
+                    window = replace(window, blur=math.hypot(window.blur, noise[name]))
                 self._learn(name, window, observation.time)
             # Fast errors are not speed, and tails are quicker spoilt than means.
             if name in self._learners and seen.success_rate >= self._tuning.worst_success:
