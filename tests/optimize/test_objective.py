@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from eigenmesh.mesh import (
     Bounds,
     BreakerLimits,
+    Call,
     GuardPolicy,
+    Host,
     ObjectivePolicy,
     Plan,
     Route,
@@ -35,19 +37,79 @@ def reference(problem: Problem, plan: Plan) -> float:
     policy, names = problem.objective, problem.topology.steered_clusters
     routes = {r.name: r.clusters for r in problem.topology.routes}
 
+    topology, curves = problem.topology, problem.curves
+
     def limit(plan: Plan, k: str) -> int:
         return plan.limits[k].max_requests if k in plan.limits else 1024
 
-    def blocked(k: str, load: float) -> float:
-        curve = problem.curves[k]
-        return float(blocked_fraction(load, curve.t0, curve.capacity, limit(plan, k)))
+    def felt(k: str, loads: Mapping[str, float]) -> float:
+        host = topology.by_name[k].host
+        kappa = topology.couplings.get(host or "") or 0.0
+        others = [j for j in topology.shared_hosts.get(host or "", ()) if j != k]
+        used = sum(loads[j] / curves[j].capacity for j in others)
+        return loads[k] + kappa * curves[k].capacity * used
+
+    def all_loads(plan: Plan, external: Mapping[str, float]) -> tuple[dict[str, float], ...]:
+        """Route by route, each after all that call it."""
+        demand, loads = dict(external), dict.fromkeys(names, 0.0)
+        todo = list(routes)
+        while todo:
+            r = next(r for r in todo if not any(r in calls_of(q) for q in todo if q != r))
+            todo.remove(r)
+            for k in routes[r]:
+                load = demand[r] * plan.weights[r].get(k, 0.0)
+                loads[k] += load
+                for call in topology.by_name[k].calls:
+                    demand[call.route] += (call.ratio or 0.0) * load
+        return demand, loads
+
+    def calls_of(route: str) -> set[str]:
+        return {c.route for k in routes[route] for c in topology.by_name[k].calls}
+
+    incumbent_loads = problem.incumbent.loads(problem.demands)
+    external = {
+        r: max(
+            0.0,
+            problem.demands[r]
+            - sum(
+                (c.ratio or 0.0) * incumbent_loads[k]
+                for k in names
+                for c in topology.by_name[k].calls
+                if c.route == r
+            ),
+        )
+        for r in routes
+    }
+
+    def whole(k: str) -> float:
+        """Latency of cluster k under the incumbent, calls and all."""
+        _, loads = all_loads(problem.incumbent, external)
+        own = curves[k].latency(felt(k, loads))
+        return own + sum(
+            (c.ratio or 0.0)
+            * sum(problem.incumbent.weights[c.route][j] * whole(j) for j in routes[c.route])
+            for c in topology.by_name[k].calls
+        )
+
+    def occupied(k: str) -> float:
+        _, loads = all_loads(problem.incumbent, external)
+        return whole(k) / curves[k].latency(felt(k, loads))
+
+    def inner(plan: Plan, k: str, loads: Mapping[str, float]) -> float:
+        share = max(loads[k] / max(felt(k, loads), 1e-300), 1e-3)
+        return limit(plan, k) / occupied(k) / (share if felt(k, loads) > loads[k] else 1.0)
+
+    def blocked(k: str, loads: Mapping[str, float]) -> float:
+        curve = curves[k]
+        m = inner(plan, k, loads)
+        return float(blocked_fraction(felt(k, loads), curve.t0, curve.capacity, m))
 
     def rung(plan: Plan, k: str) -> int:
         curve = problem.curves[k]
         ladder = [
             min(
                 max(
-                    math.ceil(f * curve.in_flight(policy.knee * curve.capacity)),
+                    math.ceil(f * occupied(k) * curve.in_flight(policy.knee * curve.capacity)),
                     problem.guard.min_limit,
                 ),
                 problem.guard.max_limit,
@@ -58,25 +120,26 @@ def reference(problem: Problem, plan: Plan) -> float:
 
     total = 0.0
     for scenario in policy.scenarios:
-        demand = {r: problem.demands[r] * scenario.demand_factor for r in routes}
-        offered = {k: sum(demand[r] * plan.weights[r].get(k, 0.0) for r in routes) for k in names}
-        cost = 0.0
+        outside = {r: external[r] * scenario.demand_factor for r in routes}
+        demand, offered = all_loads(plan, outside)
+        loads = dict(offered)
         for k in names:
-            load = offered[k]
             for r, used in routes.items():
-                back = sum(plan.weights[r][j] * blocked(j, offered[j]) for j in used)
-                load += policy.spill * demand[r] * back * plan.weights[r].get(k, 0.0)
-            curve = problem.curves[k]
+                back = sum(plan.weights[r][j] * blocked(j, offered) for j in used)
+                loads[k] += policy.spill * demand[r] * back * plan.weights[r].get(k, 0.0)
+        cost = 0.0
+        for k, load in loads.items():
+            curve, m = curves[k], inner(plan, k, loads)
             latency = float(
-                admitted_latency(load, curve.t0, curve.capacity, limit(plan, k), curve.variability)
+                admitted_latency(felt(k, loads), curve.t0, curve.capacity, m, curve.variability)
             )
-            rejected = load * blocked(k, load)
+            rejected = load * blocked(k, loads)
             cost += (load - rejected) * latency
             cost += policy.error_price * rejected
             cost += policy.slo_price * (load - rejected) * max(0.0, latency - policy.slo)
-            cost += load * problem.topology.by_name[k].egress_cost
+            cost += load * topology.by_name[k].egress_cost
         weight = scenario.weight / sum(s.weight for s in policy.scenarios)
-        total += weight * cost / sum(demand.values())
+        total += weight * cost / sum(outside.values())
     moved = sum(
         problem.demands[r] * abs(plan.weights[r][k] - problem.incumbent.weights[r].get(k, 0.0)) / 2
         for r, used in routes.items()
@@ -87,15 +150,54 @@ def reference(problem: Problem, plan: Plan) -> float:
     return total + policy.limit_churn_price * sum(moves) / len(moves)
 
 
+def coupled(problem: Problem, seed: int) -> Problem:
+    """The same mesh with shared hosts and calls at random; later routes are called by clusters
+    that only earlier ones use."""
+    rng = np.random.default_rng(seed)
+    topology, place = problem.topology, {r.name: i for i, r in enumerate(problem.topology.routes)}
+    clusters = []
+    for cluster in topology.clusters:
+        last = max(
+            (place[r.name] for r in topology.routes if cluster.name in r.clusters), default=9
+        )
+        calls = tuple(
+            Call(name, float(rng.uniform(0.1, 0.8)))
+            for name, i in place.items()
+            if i > last and rng.random() < 0.7
+        )
+        host = str(rng.choice(["east", "west"])) if rng.random() < 0.8 else None
+        clusters.append(replace(cluster, host=host, calls=calls))
+    hosts = (Host("east", float(rng.uniform())), Host("west", 1.0))
+    return replace(problem, topology=Topology(tuple(clusters), topology.routes, hosts))
+
+
+def calling(problem: Problem, seed: int) -> Problem:
+    """`coupled`, with a route of its own for half of the clusters, so that there are calls."""
+    topology = problem.topology
+    names, routes = topology.cluster_names, topology.routes
+    half = len(names) // 2
+    split = (
+        Route(routes[0].name, names[:half]),
+        *(Route(r.name, names[half:]) for r in routes[1:]),
+    )
+    topology = Topology(topology.clusters, split)
+    return coupled(replace(problem, topology=topology, incumbent=Plan.equal(topology)), seed)
+
+
 def random_weights(objective: Objective, seed: int) -> Array:
     rng = np.random.default_rng(seed)
     return objective.shares(rng.exponential(size=objective.initial.size))
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), load=st.floats(0.1, 1.4), spill=st.floats(0.0, 1.0))
+@given(
+    seed=st.integers(0, 10**6),
+    load=st.floats(0.1, 1.4),
+    spill=st.floats(0.0, 1.0),
+    mesh=st.sampled_from(["apart", "hosts", "calls"]),
+)
 def test_objective_is_the_plain_reference(
-    make_mesh: Make, seed: int, load: float, spill: float
+    make_mesh: Make, seed: int, load: float, spill: float, mesh: str
 ) -> None:
     policy = ObjectivePolicy(slo=0.04, spill=spill, churn_price=0.01, limit_churn_price=0.01)
     problem = make_mesh(4, 3, seed, load=load, subsets=True, objective=policy)
@@ -105,6 +207,8 @@ def test_objective_is_the_plain_reference(
         for k, m in zip(problem.curves, rng.integers(4, 200, 4), strict=True)
         if m % 3
     }
+    if mesh != "apart":
+        problem = calling(problem, seed) if mesh == "calls" else coupled(problem, seed)
     problem = replace(problem, incumbent=Plan(problem.incumbent.weights, limits))
     objective = Objective(problem)
     plan = objective.plan(
@@ -117,11 +221,20 @@ def test_objective_is_the_plain_reference(
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), load=st.floats(0.2, 1.3))
-def test_gradient_is_the_finite_difference(make_mesh: Make, seed: int, load: float) -> None:
+@given(
+    seed=st.integers(0, 10**6),
+    load=st.floats(0.2, 1.3),
+    mesh=st.sampled_from(["apart", "hosts", "calls"]),
+)
+def test_gradient_is_the_finite_difference(
+    make_mesh: Make, seed: int, load: float, mesh: str
+) -> None:
     # An SLO out of reach: at its kink there is no derivative to compare with.
     policy = ObjectivePolicy(slo=1e-4, churn_price=0.01, spill=0.8)
-    objective = Objective(make_mesh(4, 2, seed, load=load, subsets=True, objective=policy))
+    problem = make_mesh(4, 2, seed, load=load, subsets=True, objective=policy)
+    if mesh != "apart":
+        problem = calling(problem, seed) if mesh == "calls" else coupled(problem, seed)
+    objective = Objective(problem)
     w, limits = random_weights(objective, seed), objective.ladder[:, 1]
     value, gradient = objective.value_and_gradient(w, limits)
     below = float(objective.evaluate(w, limits)) - value

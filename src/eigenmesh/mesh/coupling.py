@@ -51,6 +51,12 @@ class Pools:
         self._group: Ints = np.repeat(np.arange(len(groups)), sizes)
         self._kappa: Array = np.repeat(np.array(kappas, dtype=np.float64), sizes)
 
+    def kappa_of(self, clusters: Ints) -> Array:
+        """The coupling of these clusters' hosts; each shares one."""
+        order = np.argsort(self.clusters)
+        found: Array = self._kappa[order[np.searchsorted(self.clusters, clusters, sorter=order)]]
+        return found
+
     def felt(self, used: Array) -> Array:
         """What every cluster feels of the use of the hosts (..., clusters), itself included.
 

@@ -17,21 +17,31 @@ that is then retried. The whole is
     J = sum_s omega_s J_s + churn_price * (moved share of the traffic)
                           + limit_churn_price * (mean number of rungs moved)
 
-in seconds per request. The rungs of a cluster are multiples of its in-flight requests at the
-knee of its curve. A cluster whose plan has no limit is taken to have Envoy's default of 1,024
-requests (config.cluster.v3.CircuitBreakers.Thresholds.max_requests).
+in seconds per request. Demands of called routes follow the weights of the calling ones, and
+sum_r d_r in J_s counts what enters from outside only: T_k is a cluster's own time, so that the sum
+is the mean over whole trees of calls (`mesh.coupling`). The SLO, too, is held against each
+cluster's own time. What is offered makes calls, also if it is then rejected. On a shared host the
+queue is that of the equivalent load e_k, and a limit on the cluster's own requests in flight is
+one of m_k e_k / l_k on that queue; a caller's limit also counts requests that wait for calls, as
+many as there are under the incumbent.
+
+The rungs of a cluster are multiples of its in-flight requests at the knee of its curve. A cluster
+whose plan has no limit is taken to have Envoy's default of 1,024 requests
+(config.cluster.v3.CircuitBreakers.Thresholds.max_requests).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eigenmesh.mesh import BreakerLimits, Plan, admitted_latency, blocked_fraction
+from eigenmesh.mesh import BreakerLimits, Calls, Plan, Pools, admitted_latency, blocked_fraction
 from eigenmesh.mesh.curve import Array
+from eigenmesh.mesh.curve import latency as latency_of
 from eigenmesh.optimize.encoding import Ints, rungs_of
 from eigenmesh.optimize.problem import Problem
 from eigenmesh.optimize.segments import Segments
@@ -50,6 +60,8 @@ _CHUNK = 2**15
 """Elements of a temporary array: small enough for the cache, large enough for numpy."""
 _SMOOTH = 1e-3
 """Corner radius of |w - w0| in gradients, as a fraction."""
+_LEAST_SHARE = 1e-3
+"""Share of a host's load below which a cluster's limit in terms of the host grows no more."""
 
 
 class Objective:
@@ -76,8 +88,16 @@ class Objective:
         self.high = np.array([b.max_weight for b in bounds])
         self.initial = self.weights_of(problem.incumbent)
         self.demands = np.array([problem.demands[name] for name in self.routes])
-        self.total = float(self.demands.sum())
         self._edge_demand = self.by_route.spread(self.demands)
+        self._edge_share = self._edge_demand / self.demands.sum()
+        self.pools = Pools(topology, self.clusters)
+        self.calls = Calls(topology, self.clusters)
+        self.external = self.demands
+        if self.calls.depth:
+            made = self.calls.made(self.by_cluster.sum(self.initial * self._edge_demand))
+            self.external = np.maximum(0.0, self.demands - made)
+        self.total = float(self.external.sum())
+        """Requests/s from outside."""
         curves = [problem.curves[name] for name in self.clusters]
         self.t0 = np.array([c.t0 for c in curves])
         self.capacity = np.array([c.capacity for c in curves])
@@ -86,8 +106,9 @@ class Objective:
         self.factors = np.array([s.demand_factor for s in policy.scenarios])
         omega = np.array([s.weight for s in policy.scenarios])
         self.omega = omega / omega.sum()
+        self._occupied = self._waiting() if self.calls.depth else np.ones(len(curves))
         knee = np.array([c.in_flight(policy.knee * c.capacity) for c in curves])
-        ladder = np.ceil(np.outer(knee, policy.ladder))
+        ladder = np.ceil(np.outer(knee * self._occupied, policy.ladder))
         self.ladder: Array = np.clip(ladder, guard.min_limit, guard.max_limit)
         """(clusters, levels) requests."""
         # Clipping makes rungs equal; the lowest of them stands for all.
@@ -169,7 +190,7 @@ class Objective:
         for part in self._chunks(len(w)):
             offered = self.offered(w[part])
             m = limits[part]
-            blocked = blocked_fraction(offered, self.t0, self.capacity, m[:, None, :])
+            blocked = self._blocked(offered, self._felt(offered), m[:, None, :])
             out[part] = self._price(w[part], offered, blocked, m, self.nearest_rungs(m))
         return out.reshape(batch)
 
@@ -179,9 +200,7 @@ class Objective:
         rungs = self.lowest_equal(rungs)
         offered = self.offered(w)
         # What is rejected at first depends on the cluster's own rung only: a small table.
-        table = blocked_fraction(
-            offered[:, :, None], self.t0[:, None], self.capacity[:, None], self.ladder
-        )
+        table = self.first_rejections(offered)
         out = np.empty(len(rungs))
         for part in self._chunks(len(rungs)):
             blocked = np.moveaxis(table[:, every, rungs[part]], 0, 1)
@@ -203,43 +222,52 @@ class Objective:
         by at most churn_price * 5e-4 a cluster. Derivatives of the queue are central differences,
         of everything else exact.
         """
-        routes, clusters = self.by_route, self.by_cluster
-        factors, spill, demand = self.factors[:, None], self.policy.spill, self._edge_demand
+        routes, clusters, calls = self.by_route, self.by_cluster, self.calls
+        factors, spill, demands = self.factors[:, None], self.policy.spill, self.demands_at(w)
+        demand = routes.spread(demands)
         offered = self.offered(w)
-        step = 1e-6 * self.capacity
-        points, width = _around(offered, step)
-        blocked = blocked_fraction(points, self.t0, self.capacity, limits)
-        back, d_blocked = clusters.spread(blocked[0]), (blocked[1] - blocked[2]) / width
+        near = _Near(self, offered)
+        blocked = self._blocked(near.load, near.felt, limits)
+        back = clusters.spread(blocked[0])
         returning = routes.sum(back * w)
-        load = offered + spill * factors * self._shared_out(w, returning * self.demands)
-        points, width = _around(load, step)
-        cost = self._cost(points, limits)
+        load = offered + spill * factors * self._shared_out(w, returning * demands)
+        here = _Near(self, load)
+        cost = self._cost(here.load, limits, felt=here.felt)
         scale = (self.omega / (self.factors * self.total))[:, None]
         value = float((cost[0] * scale).sum())
-        slope = clusters.spread(scale * (cost[1] - cost[2]) / width)
+        slope = clusters.spread(here.slope(cost, scale))
         # How dear it is when a request of route r returns: h_r = spill d_r sum_k slope_k w_rk.
-        h = spill * factors * self.demands * routes.sum(slope * w)
-        gradient = (factors * slope * (1.0 + spill * routes.spread(returning))).sum(axis=0)
-        rejecting = (factors * d_blocked * self._shared_out(w, h)).sum(axis=0)
-        gradient = demand * (gradient + clusters.spread(rejecting))
-        gradient += (routes.spread(h) * back).sum(axis=0)
+        h = spill * factors * demands * routes.sum(slope * w)
+        price = (factors * slope * (1.0 + spill * routes.spread(returning))).sum(axis=0)
+        rejecting = factors * near.slope(blocked, self._shared_out(w, h))
+        # Of one more request on each edge; then with the calls that it makes.
+        price = price + clusters.spread(rejecting.sum(axis=0))
+        if calls.depth:
+            own = through = routes.sum(w * price)
+            for _ in range(calls.depth):
+                through = own + routes.sum(w * clusters.spread(calls.passed_on(through)))
+            price = price + clusters.spread(calls.passed_on(through))
+        gradient = demand * price + (routes.spread(h) * back).sum(axis=0)
         moved = w - self.initial
         smooth = np.sqrt(moved**2 + _SMOOTH**2)
-        price = 0.5 * self.policy.churn_price * demand / self.total
-        value += float(price @ (smooth - _SMOOTH))
+        churn = 0.5 * self.policy.churn_price * self._edge_share
+        value += float(churn @ (smooth - _SMOOTH))
         value += float(self._limit_churn(self.nearest_rungs(limits)))
-        return value, gradient + price * moved / smooth
+        return value, gradient + churn * moved / smooth
 
     def predicted_latency(self, plan: Plan) -> float:
-        """Rate-weighted mean latency of what is admitted at the observed demand, in seconds."""
+        """Mean latency in seconds of what enters from outside and is admitted, calls and all, at
+        the observed demand."""
         w, limits = self.weights_of(plan), self.limits_of(plan)
         offered = self.loads(w)
-        blocked = blocked_fraction(offered, self.t0, self.capacity, limits)
-        back = self.by_route.sum(self.by_cluster.spread(blocked) * w) * self.demands
+        blocked = self._blocked(offered, self._felt(offered), limits)
+        back = self.by_route.sum(self.by_cluster.spread(blocked) * w) * self.demands_at(w)
         load = offered + self.policy.spill * self._shared_out(w, back)
-        admitted = load * (1.0 - blocked_fraction(load, self.t0, self.capacity, limits))
-        latency = admitted_latency(load, self.t0, self.capacity, limits, self.variability)
-        return float(admitted @ latency / admitted.sum())
+        felt = self._felt(load)
+        admitted = load * (1.0 - self._blocked(load, felt, limits))
+        latency = self._latency(load, felt, limits)
+        visits = offered.sum() / self.total
+        return float(visits * (admitted @ latency) / admitted.sum())
 
     def capacity_weights(self) -> Array:
         """Weights in proportion to capacity, within the bounds."""
@@ -252,8 +280,9 @@ class Objective:
 
     def coupling(self, w: Array) -> csr_array:
         """Sparse (clusters, clusters): requests/s of j's traffic that would come to k if j
-        rejected all. On a route of many clusters each is coupled to the NEAREST by weight only:
-        all pairs would be more than the rest of the mesh, and the strong ones are still there."""
+        rejected all, and what they feel of each other on a shared host. On a route of many
+        clusters each is coupled to the NEAREST by weight only: all pairs would be more than the
+        rest of the mesh, and the strong ones are still there."""
         from scipy.sparse import coo_array
 
         routes, clusters = self.by_route.index, self.by_cluster.index
@@ -265,19 +294,48 @@ class Objective:
             if not same.any():
                 break
             a, b = a[same], b[same]
-            found.append((clusters[a], clusters[b], self._edge_demand[a] * w[a] * w[b]))
+            pull = self.policy.spill * self._edge_demand[a] * w[a] * w[b]
+            found.append((clusters[a], clusters[b], pull))
+        if self.pools.groups:
+            # Of one host: half of each one's load in the other's terms.
+            pairs = np.array([p for g in self.pools.groups for p in combinations(g, 2)])
+            used, (a, b) = self.loads(w) / self.capacity, pairs.T
+            felt = 0.5 * (used[a] * self.capacity[b] + used[b] * self.capacity[a])
+            found.append((a, b, self.pools.kappa_of(a) * felt))
         size = (len(self.clusters),) * 2
         if not found:
             return coo_array(size).tocsr()
         rows, columns, pull = map(np.concatenate, zip(*found, strict=True))
-        upper = self.policy.spill * coo_array((pull, (rows, columns)), size).tocsr()
+        upper = coo_array((pull, (rows, columns)), size).tocsr()
         return upper + upper.T
 
     # Its parts, for tables of many rungs.
 
     def loads(self, w: Array) -> Array:
         """(..., clusters) requests/s at the observed demand, before any rejection."""
-        return self.by_cluster.sum(w * self._edge_demand)
+        if not self.calls.depth:
+            return self.by_cluster.sum(w * self._edge_demand)
+        return self._shared_out(w, self.demands_at(w))
+
+    def demands_at(self, w: Array) -> Array:
+        """(..., routes) requests/s on every route, calls included; without calls, the observed
+        (routes,)."""
+        demands = self.external
+        for _ in range(self.calls.depth):
+            demands = self.external + self.calls.made(self._shared_out(w, demands))
+        return demands
+
+    @property
+    def separable(self) -> bool:
+        """Whether every cluster's cost is a function of its own load and limit alone."""
+        return self.pools.none
+
+    def first_rejections(self, offered: Array) -> Array:
+        """(..., clusters, levels): fraction that each rung rejects of these offered loads."""
+        felt = self._felt(offered)
+        table = self._blocked(offered[..., None, :], felt[..., None, :], self.ladder.T)
+        out: Array = np.moveaxis(table, -2, -1)
+        return out
 
     def offered(self, w: Array) -> Array:
         """(..., scenarios, clusters) requests/s before any rejection."""
@@ -290,7 +348,8 @@ class Objective:
         return out
 
     def cost_of(self, k: int, load: Array, limits: Array) -> Array:
-        """Seconds of price per second of cluster k; load and limits broadcast."""
+        """Seconds of price per second of cluster k; load and limits broadcast. Only where costs
+        are `separable`."""
         return self._cost(load[..., None], limits[..., None], [k])[..., 0]
 
     def rung_churn(self, rungs: Ints, block: Sequence[int]) -> Array:
@@ -305,7 +364,7 @@ class Objective:
 
     def weight_churn(self, w: Array) -> Array:
         """Price of w (..., edges)."""
-        moved = 0.5 * (np.abs(w - self.initial) @ self._edge_demand) / self.total
+        moved = 0.5 * (np.abs(w - self.initial) @ self._edge_share)
         out: Array = self.policy.churn_price * moved
         return out
 
@@ -315,20 +374,68 @@ class Objective:
         """(..., clusters): each route's amount (..., routes), shared out by its weights."""
         return self.by_cluster.sum(self.by_route.spread(amounts) * w)
 
-    def _cost(self, load: Array, limits: Array, of: Sequence[int] | None = None) -> Array:
-        """Seconds of price per second of every cluster, or of some: the bracket of J_s."""
+    def _waiting(self) -> Array:
+        """(clusters,) requests in flight, under the incumbent, over those not waiting for calls."""
+        load = self.loads(self.initial)
+        own: Array = latency_of(self._felt(load), self.t0, self.capacity, self.variability)
+        total = own
+        for _ in range(self.calls.depth):
+            routes = self.by_route.sum(self.initial * self.by_cluster.spread(total))
+            total = own + self.calls.passed_on(routes)
+        out: Array = total / own
+        return out
+
+    def _felt(self, load: Array) -> Array:
+        """Equivalent loads (..., clusters)."""
+        if self.pools.none:
+            return load
+        felt: Array = self.pools.felt(load / self.capacity) * self.capacity
+        return felt
+
+    def _inner(self, load: Array, felt: Array, limits: Array) -> Array:
+        """Limits in terms of the queues: see the module's first page."""
+        if self.calls.depth:
+            limits = limits / self._occupied
+        if self.pools.none:
+            return limits
+        share = load / np.maximum(felt, 1e-300)
+        return limits / np.maximum(share, _LEAST_SHARE)
+
+    def _blocked(self, load: Array, felt: Array, limits: Array) -> Array:
+        return blocked_fraction(felt, self.t0, self.capacity, self._inner(load, felt, limits))
+
+    def _latency(self, load: Array, felt: Array, limits: Array) -> Array:
+        inner = self._inner(load, felt, limits)
+        return admitted_latency(felt, self.t0, self.capacity, inner, self.variability)
+
+    def _cost(
+        self,
+        load: Array,
+        limits: Array,
+        of: Sequence[int] | None = None,
+        felt: Array | None = None,
+    ) -> Array:
+        """Seconds of price per second of every cluster, or of some: the bracket of J_s.
+
+        felt: equivalent loads, if they are not those of `load`.
+        """
         policy, some = self.policy, slice(None) if of is None else list(of)
         t0, capacity, egress = self.t0[some], self.capacity[some], self.egress[some]
-        blocked = blocked_fraction(load, t0, capacity, limits)
-        latency = admitted_latency(load, t0, capacity, limits, self.variability[some])
+        if of is None:
+            felt = self._felt(load) if felt is None else felt
+            inner = self._inner(load, felt, limits)
+        else:
+            felt, inner = load, limits / self._occupied[some]
+        blocked = blocked_fraction(felt, t0, capacity, inner)
+        latency = admitted_latency(felt, t0, capacity, inner, self.variability[some])
         served = latency + policy.slo_price * np.maximum(0.0, latency - policy.slo)
         out: Array = load * ((1.0 - blocked) * served + policy.error_price * blocked + egress)
         return out
 
     def _price(self, w: Array, offered: Array, blocked: Array, limits: Array, rungs: Ints) -> Array:
         """J (N,) from offered loads and first rejections (N or 1, scenarios, clusters)."""
-        edges = w[..., None, :]
-        back = self.by_route.sum(self.by_cluster.spread(blocked) * edges) * self.demands
+        edges, demands = w[..., None, :], self.demands_at(w)[..., None, :]
+        back = self.by_route.sum(self.by_cluster.spread(blocked) * edges) * demands
         load = offered + self.policy.spill * self.factors[:, None] * self._shared_out(edges, back)
         cost = self._cost(load, limits[:, None, :]).sum(axis=-1)
         scale = self.omega / (self.factors * self.total)
@@ -345,7 +452,31 @@ class Objective:
         return [slice(start, start + size) for start in range(0, count, size)]
 
 
-def _around(load: Array, step: Array) -> tuple[Array, Array]:
-    """Loads (3, ...): here, above and below; and the distance of the last two."""
-    above, below = load + step, np.maximum(load - step, 0.0)
-    return np.stack((load, above, below)), above - below
+class _Near:
+    """Loads (..., clusters), those just above and below, and the slopes of what depends on them.
+
+    load, felt: (3 or 5, ...) own and equivalent loads: here, own load above and below, and where
+    hosts are shared, the equivalent load above and below. Where none is, the two are one.
+    """
+
+    def __init__(self, objective: Objective, load: Array) -> None:
+        self._objective = objective
+        step, felt = 1e-6 * objective.capacity, objective._felt(load)
+        above, below = load + step, np.maximum(load - step, 0.0)
+        self._width = above - below
+        self.load = self.felt = np.stack((load, above, below))
+        self._felt_width = self._width
+        if not objective.pools.none:
+            high, low = felt + step, np.maximum(felt - step, 0.0)
+            self._felt_width = high - low
+            self.load = np.stack((load, above, below, load, load))
+            self.felt = np.stack((felt, felt, felt, high, low))
+
+    def slope(self, values: Array, weights: Array) -> Array:
+        """Derivatives by every load of the sum of weights * values; values at the points above."""
+        out: Array = weights * (values[1] - values[2]) / self._width
+        if not self._objective.pools.none:
+            through = weights * (values[3] - values[4]) / self._felt_width
+            capacity = self._objective.capacity
+            out = out + self._objective.pools.felt(through * capacity) / capacity
+        return out

@@ -22,7 +22,7 @@ _CLUSTERS = 16
 
 def is_crowded(objective: Objective) -> bool:
     """Whether a scenario comes near or above the capacity of all clusters together."""
-    peak = objective.total * float(objective.factors.max())
+    peak = float(objective.demands.sum()) * float(objective.factors.max())
     return peak > CROWDED * float(objective.capacity.sum())
 
 

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from eigenmesh.mesh import blocked_fraction
 from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.encoding import Ints, gray_inverse
 from eigenmesh.optimize.objective import Objective
@@ -32,24 +31,20 @@ def block_costs(objective: Objective, w: Array, block: Sequence[int], rungs: Int
     """J (levels^len(block),) of every basis state of the block, the other clusters held at
     `rungs`."""
     levels, policy = objective.levels, objective.policy
-    if levels ** len(block) <= EXACT:
+    if levels ** len(block) <= EXACT or not objective.separable:
         return objective.diagonal(w, block, rungs)
     every, scenarios = np.arange(len(objective.clusters)), len(objective.factors)
     order = gray_inverse(np.arange(levels))
     dense = np.zeros((len(objective.routes), len(every)))
     dense[objective.by_route.index, objective.by_cluster.index] = w
     held = objective.lowest_equal(rungs)
-    offered = objective.offered(w)
-    blocked = blocked_fraction(
-        offered[:, :, None], objective.t0[:, None], objective.capacity[:, None], objective.ladder
-    )
+    offered, demands = objective.offered(w), objective.demands_at(w)
+    blocked = objective.first_rejections(offered)
     # (scenarios, routes, levels) of a cluster's part in what comes back, in the Gray code's order.
-    parts = [
-        (dense[:, k] * objective.demands)[:, None] * blocked[:, k][:, None, order] for k in block
-    ]
+    parts = [(dense[:, k] * demands)[:, None] * blocked[:, k][:, None, order] for k in block]
     fixed = blocked[:, every, held].copy()
     fixed[:, list(block)] = 0.0
-    back = ((fixed @ dense.T) * objective.demands)[:, :, None]
+    back = ((fixed @ dense.T) * demands)[:, :, None]
     for part in parts:
         back = (back[..., :, None] + part[..., None, :]).reshape(*back.shape[:2], -1)
     back = back.astype(np.float32)

@@ -145,7 +145,7 @@ def _trees(
     """The part of w that no circuit decides, and the circuits that share out the rest."""
     fixed = np.where(pinned, objective.high, objective.low)
     trees = []
-    for r, demand in enumerate(objective.demands / objective.total):
+    for r, demand in enumerate(objective.demands / objective.demands.sum()):
         edges = objective.edges_of(r)
         leaves = edges.start + np.flatnonzero(~pinned[edges])
         mass = 1.0 - float(fixed[edges].sum())
