@@ -3,8 +3,8 @@
     python -m bench.estimator.run [--seeds 100] [--steering-seeds 24] [--hours 1] [--jobs N]
 
 Writes to bench/results: estimator.json (steering), estimator-trials.json,
-estimator-demand.json and estimator-events.json (every trial), estimator.md (tables) and
-estimator.svg (learned curves against the truth). About eight minutes on
+estimator-demand.json, estimator-events.json and coupling.json (every trial), estimator.md and
+coupling.md (tables) and estimator.svg (learned curves against the truth). About ten minutes on
 two cores, which others should leave alone only if the clock matters: no figure depends on it.
 """
 
@@ -15,7 +15,7 @@ import json
 import os
 from pathlib import Path
 
-from bench.estimator import events, predict, report, steering
+from bench.estimator import coupling, events, predict, report, steering
 from tests.telemetry import traces
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -42,6 +42,11 @@ def main() -> None:
     (args.results / "estimator-demand.json").write_text(json.dumps(forecasts, indent=1) + "\n")
     changes = events.figures(min(20, args.seeds))
     (args.results / "estimator-events.json").write_text(json.dumps(changes, indent=1) + "\n")
+    coupled = coupling.trials(min(20, args.seeds), args.jobs)
+    rows = ",\n".join(json.dumps(trial) for trial in coupled)
+    (args.results / "coupling.json").write_text(f"[\n{rows}\n]\n")
+    (args.results / "coupling.md").write_text(coupling.markdown(coupled))
+    print(coupling.markdown(coupled))
     text = "\n".join((report.markdown(trials), report.demands(forecasts), events.markdown(changes)))
     (args.results / "estimator.md").write_text(text)
     print(text)
