@@ -1,6 +1,6 @@
 """The QAOA angles that are shipped: trained once, offline, and used as they are.
 
-`data/angles.json` is written by `bench/train_angles.py`. Convention: a layer is
+`data/angles.json` is written by `bench/optimiser/train_angles.py`. Convention: a layer is
 exp(-i gamma C) and then exp(-i beta X) on every qubit, with C the cost minus its mean over its
 standard deviation.
 """
@@ -27,11 +27,6 @@ class Angles:
     family: str
     gammas: Array
     betas: Array
-
-
-def choose(costs: Array, layers: int, family: str) -> Angles:
-    """The angles of a family, or, with `auto`, of the one that a cost's shape points to."""
-    return load(layers, family)
 
 
 @cache

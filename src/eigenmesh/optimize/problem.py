@@ -32,19 +32,19 @@ _SLACK = 1e-9
 class CircuitSettings:
     """How circuits are run.
 
-    device: PennyLane device name. max_qubits: largest block of rungs for one circuit.
-    algorithm: what samples the rungs. shots: samples of a rung circuit. layers: QAOA depth; shipped
-    angles must have it. family: instances that the angles were trained on; auto: by the cost's
-    shape. refine: steps of training that follow the shipped angles, block by block.
+    device: PennyLane device name. max_qubits: largest block of rungs for one circuit. algorithm:
+    what samples the rungs. shots: samples of a rung circuit. layers: QAOA depth; shipped angles
+    must have it. family: instances that the angles were trained on; the mixture of all is as good
+    on each at 10 layers. refine: steps of training that follow the shipped angles, block by block.
     seconds: soft limit of one training of the weight circuits; at its end the best so far counts,
-    so that a crowded mesh on a busy machine still gets an answer (which then depends on the
-    clock: a seed reproduces a solution only if the limit is not reached).
+    so that a crowded mesh on a busy machine still gets an answer (which then depends on the clock:
+    a seed reproduces a solution only if the limit is not reached).
     """
 
     device: str = "lightning.qubit"
     max_qubits: int = 12
     algorithm: Algorithm = "qaoa"
-    shots: int = 256
+    shots: int = 1024
     layers: int = 10
     family: str = "mixture"
     refine: int = 0

@@ -28,7 +28,7 @@ def uniform(shape: tuple[int, ...], dtype: DTypeLike = np.complex128) -> State:
     return out
 
 
-def phase(state: State, gamma: float, costs: Array) -> State:
+def phase(state: State, gamma: float, costs: NDArray[np.floating]) -> State:
     """exp(-i gamma costs) applied; costs broadcast to the state and set its precision."""
     turn = np.empty(costs.shape, dtype=state.dtype)
     angle = costs * costs.dtype.type(-gamma)

@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 
 from eigenmesh.mesh import MeshError
 from eigenmesh.mesh.curve import Array
-from eigenmesh.optimize.angles import Angles, choose
+from eigenmesh.optimize.angles import Angles, load
 from eigenmesh.optimize.circuits.ansatz import hardware_efficient, one_hot, x_layers, xy_layers
 from eigenmesh.optimize.circuits.device import Device, Gates
 from eigenmesh.optimize.circuits.operations import DiagonalCost
@@ -66,7 +66,7 @@ def sample(
         gates, spent = _vqe(cost, start, settings, seed, device)
         family = ""
     else:
-        angles = choose(costs, settings.layers, settings.family)
+        angles = load(settings.layers, settings.family)
         family = angles.family
         angles, spent = _refined(cost, angles, settings.refine, device)
         gates = x_layers(cost, angles)
@@ -98,7 +98,7 @@ def _one_hot_samples(
     wide = np.zeros(2 ** (levels * clusters))
     wide[(words << shifts).sum(axis=-1)] = costs
     cost, terms = _affordable(wide, device)
-    angles = choose(costs, settings.layers, settings.family)
+    angles = load(settings.layers, settings.family)
     states = device.samples(xy_layers(cost, angles, levels), cost.qubits, settings.shots)
     found = state_of(one_hot(states, clusters, levels), levels)
     return Samples(found, cost.qubits, terms, 0, angles.family)
