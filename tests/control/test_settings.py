@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from eigenmesh.control.settings import Settings, SettingsError, load_settings, parse_settings
+from eigenmesh.optimize.problem import CircuitSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,6 +102,8 @@ def test_durations_are_written_as_people_write_them(text: Any, seconds: float) -
         ),
         ({"clusters": {"zz": {"host": "h"}}}, ["clusters: 'zz'", "use one of: a, b"]),
         ({"steer": ["nope"]}, ["steer", "nope"]),
+        ({"circuits": {"layers": 11}}, ["circuits.layers: 11", "less than or equal to 10"]),
+        ({"circuits": {"algorithm": "qaoa2"}}, ["circuits.algorithm: 'qaoa2'", "'vqe'"]),
         ({"envoy.clusters": [cluster("a")]}, ["'b'"]),
         ({"envoy.clusters": [cluster("a"), cluster("a"), cluster("b")]}, ["'a'"]),
         (
@@ -144,6 +147,13 @@ def test_bounds_and_egress_reach_the_domain() -> None:
     assert settings.guard.bounds_of("shop", "b").max_weight == 0.4
     assert settings.guard.bounds_of("shop", "b").min_weight == 0.1
     assert settings.guard.bounds_of("shop", "a").min_weight == 0.1
+
+
+def test_circuits_reach_the_domain() -> None:
+    assert parse({}).model.circuits.settings() == CircuitSettings()
+    told = parse({"circuits": {"device": "eigenmesh.qubit", "shots": 64, "seconds": "200ms"}})
+    expected = CircuitSettings(device="eigenmesh.qubit", shots=64, seconds=0.2)
+    assert told.model.circuits.settings() == expected
 
 
 def test_a_public_address_is_allowed_when_asked_for_and_warned_about() -> None:

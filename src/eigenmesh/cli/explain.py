@@ -117,7 +117,7 @@ def _candidates(candidates: Iterable[pb.Candidate]) -> Table:
         table.add_row(
             one.part,
             one.solver,
-            "won" if one.won else "",
+            one.detail.get("error") or ("won" if one.won else ""),
             f"{1000 * one.objective:.3f}",
             f"{1000 * one.took.ToTimedelta().total_seconds():.0f}",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import structlog
@@ -29,7 +29,7 @@ from eigenmesh.mesh import (
     Topology,
 )
 from eigenmesh.optimize.objective import Objective
-from eigenmesh.optimize.problem import Problem, Solution
+from eigenmesh.optimize.problem import CircuitSettings, Problem, Solution
 from eigenmesh.optimize.worker import SolverError
 from eigenmesh.telemetry.coupled import CoupledEstimator
 from eigenmesh.telemetry.forecast import Forecast
@@ -61,6 +61,7 @@ class LoopSettings:
     solve_timeout: float
     solver: Literal["best", "variational", "classical"]
     mesh_hash: str
+    circuits: CircuitSettings = field(default_factory=CircuitSettings)
     refusal_pause: float = 60.0
 
 
@@ -188,6 +189,7 @@ class ControlLoop:
             guard=settings.guard,
             seed=self._number,
             solver=settings.solver,
+            circuits=settings.circuits,
         )
         try:
             solution = await self._solver.solve(problem, settings.solve_timeout)

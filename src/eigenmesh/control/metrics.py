@@ -42,6 +42,12 @@ class Metrics:
             ["part", "solver"],
             registry=registry,
         )
+        self.solver_errors = Counter(
+            "eigenmesh_solver_errors",
+            "Parts of a plan for which this solver had no answer, and another one's was taken",
+            ["part", "solver"],
+            registry=registry,
+        )
         self.solver_failures = Counter(
             "eigenmesh_solver_failures",
             "Ticks on which the solver worker failed and nothing was moved",
@@ -168,6 +174,8 @@ class Metrics:
             self.t0.labels(name).set(estimate.curve.t0)
         for candidate in decision.candidates:
             self.solver_seconds.labels(candidate.part, candidate.solver).observe(candidate.seconds)
+            if "error" in candidate.detail:
+                self.solver_errors.labels(candidate.part, candidate.solver).inc()
             if candidate.won:
                 self.solver_wins.labels(candidate.part, candidate.solver).inc()
         if decision.predicted is not None and decision.incumbent_predicted is not None:

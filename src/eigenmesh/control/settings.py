@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 from pydantic_core import ErrorDetails
 
 from eigenmesh.control import groups
+from eigenmesh.control.circuit_settings import Circuits
 from eigenmesh.control.duration import Seconds
 from eigenmesh.control.groups import Groups, GroupSettings
 from eigenmesh.control.listen import Address, Listen, NodeTls, XdsListen, is_loopback
@@ -181,6 +182,7 @@ class Model(Strict):
     interval: Annotated[Seconds, Field(ge=0.2)] = 5.0
     solver: Literal["best", "variational", "classical"] = "best"
     solve_timeout: Annotated[Seconds, Field(gt=0)] = 10.0
+    circuits: Circuits = Circuits()
     xds: XdsListen = XdsListen(listen="127.0.0.1:18000")
     api: Listen = Listen(listen="127.0.0.1:18001")
     http: Listen = Listen(listen="127.0.0.1:18002")

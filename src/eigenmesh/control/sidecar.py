@@ -102,6 +102,7 @@ class Sidecar:
                 interval=model.interval,
                 solve_timeout=model.solve_timeout,
                 solver=model.solver,
+                circuits=model.circuits.settings(),
                 mesh_hash=self._mesh_hash,
             ),
             plan=plan,

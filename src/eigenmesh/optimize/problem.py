@@ -28,7 +28,7 @@ Algorithm = Literal["qaoa", "qaoa-xy", "vqe"]
 _SLACK = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CircuitSettings:
     """How circuits are run.
 

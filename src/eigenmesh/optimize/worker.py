@@ -1,8 +1,10 @@
 """The process that solves, so that the event loop never does.
 
-PennyLane takes seconds to import and a solve takes tens of milliseconds or more; both happen in one
-child process, which stays warm. It is replaced when it dies or does not answer in time. It computes
-on one thread, ignores Ctrl-C (its parent decides when it ends) and ends with its parent.
+PennyLane takes seconds to import and a solve takes tens of milliseconds or more; both happen in
+one child process, which stays warm. It is replaced when it dies or does not answer in time; what
+is left of the time then goes to a second one, that runs the classical solvers only and needs no
+PennyLane. Both compute on one thread, ignore Ctrl-C (their parent decides when they end) and end
+with it.
 """
 
 from __future__ import annotations
@@ -15,14 +17,20 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any
 
+from eigenmesh.mesh import Candidate
 from eigenmesh.optimize import portfolio
 from eigenmesh.optimize.problem import Problem, Solution
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+CIRCUITS_SHARE = 0.6
+"""Of a solve's time, after which a device that hangs is given up for the classical solvers."""
 
 
 class SolverError(RuntimeError):
@@ -48,6 +56,7 @@ class Worker:
         self.startup_timeout = startup_timeout
         self.restarts = 0
         self._executor: ProcessPoolExecutor | None = None
+        self._spare: ProcessPoolExecutor | None = None
         self._warm: asyncio.Future[int] | None = None
         self._spawned_at = 0.0
         self._closed = False
@@ -71,34 +80,73 @@ class Worker:
     async def solve(self, problem: Problem, timeout: float) -> Solution:
         """The solution, within `timeout` seconds of this call's turn; solves take turns.
 
-        Raises SolverError when there is none: the worker is still warming up (it goes on), did
-        not answer in time or died (it is replaced), or the solve failed.
+        If the process with the circuits is still warming up (it goes on), does not answer in time
+        or dies (it is replaced), the solution is the classical solvers', and its candidates name
+        the error. Raises SolverError when there is no solution at all.
         """
         loop = asyncio.get_running_loop()
         async with self._turn:
-            deadline = loop.time() + timeout
-            executor = await self._wait_warm(timeout)
+            started = loop.time()
             try:
-                future = executor.submit(_solve, problem)
-                left = max(0.0, deadline - loop.time())
-                return await asyncio.wait_for(asyncio.wrap_future(future), left)
-            except TimeoutError:
-                self._replace()
-                raise SolverError(
-                    "solver timeout", f"{timeout} s", "raise it, or use solver: classical"
-                ) from None
-            except BrokenExecutor:
-                self._replace()
-                raise SolverError(
-                    "solver process", "died", "a new one is starting; see its standard error"
-                ) from None
+                return await self._try(problem, timeout)
+            except SolverError as error:
+                spent = loop.time() - started
+                if self._closed or error.field == "solve" or problem.solver == "classical":
+                    raise
+                return await self._without_circuits(problem, timeout - spent, spent, error)
+
+    async def _try(self, problem: Problem, timeout: float) -> Solution:
+        share = 1.0 if problem.solver == "classical" else CIRCUITS_SHARE
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + share * timeout
+        executor = await self._wait_warm(share * timeout)
+        try:
+            future = executor.submit(_solve, problem)
+            left = max(0.0, deadline - loop.time())
+            return await asyncio.wait_for(asyncio.wrap_future(future), left)
+        except TimeoutError:
+            self._replace()
+            raise SolverError(
+                "solver timeout", f"{timeout} s", "raise it, or use solver: classical"
+            ) from None
+        except BrokenExecutor:
+            self._replace()
+            raise SolverError(
+                "solver process", "died", "a new one is starting; see its standard error"
+            ) from None
+
+    async def _without_circuits(
+        self, problem: Problem, left: float, spent: float, error: SolverError
+    ) -> Solution:
+        """The classical solvers' solution, with the error among its candidates."""
+        if self._spare is None:
+            self._spare = _executor()
+        with _inherited():
+            future = self._spare.submit(_solve, replace(problem, solver="classical"))
+        try:
+            found = await asyncio.wait_for(asyncio.wrap_future(future), max(0.0, left))
+        except (TimeoutError, BrokenExecutor):
+            if self._spare is not None:
+                _kill(self._spare)
+                self._spare.shutdown(wait=False)
+                self._spare = None
+            raise error from None
+        detail = {"error": str(error)}
+        names = (("weights", "born-machine"), ("limits", problem.circuits.algorithm))
+        lost = (
+            Candidate(part, name, found.incumbent_objective, spent, detail=detail)
+            for part, name in names
+        )
+        return replace(found, candidates=(*lost, *found.candidates))
 
     async def close(self) -> None:
-        """Ends the process. A solve under way raises SolverError."""
+        """Ends the processes. A solve under way raises SolverError."""
         self._closed = True
-        executor, self._executor, self._warm = self._executor, None, None
-        if executor is not None:
+        ended = [executor for executor in (self._executor, self._spare) if executor is not None]
+        self._executor = self._spare = self._warm = None
+        for executor in ended:
             _kill(executor)
+        for executor in ended:
             # Reaps the process; its threads end with it, but not at once.
             await asyncio.to_thread(executor.shutdown, wait=True)
 
@@ -147,9 +195,7 @@ class Worker:
 
     def _spawn(self) -> None:
         """Starts a process that warms itself up; returns at once."""
-        self._executor = ProcessPoolExecutor(
-            1, mp_context=multiprocessing.get_context("spawn"), initializer=_enter
-        )
+        self._executor = _executor()
         with _inherited():
             warm = self._executor.submit(_warm_up)
         self._spawned_at = asyncio.get_running_loop().time()
@@ -165,6 +211,11 @@ class Worker:
         if not self._closed:
             self.restarts += 1
             self._spawn()
+
+
+def _executor() -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_enter)
 
 
 def _kill(executor: ProcessPoolExecutor) -> None:

@@ -1,0 +1,28 @@
+"""`circuits` in the settings: which device runs the variational solvers, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from eigenmesh.control.duration import Seconds
+from eigenmesh.control.strict import Strict
+from eigenmesh.optimize.problem import Algorithm, CircuitSettings
+
+
+class Circuits(Strict):
+    """See CircuitSettings. A device whose plugin is missing, or that fails, is no reason to stop:
+    the classical solvers' plan is taken, and the decision names the error."""
+
+    device: Annotated[str, Field(min_length=1)] = CircuitSettings.device
+    algorithm: Algorithm = CircuitSettings.algorithm
+    max_qubits: Annotated[int, Field(ge=1, le=24)] = CircuitSettings.max_qubits
+    shots: Annotated[int, Field(ge=1)] = CircuitSettings.shots
+    layers: Annotated[int, Field(ge=1, le=10)] = CircuitSettings.layers
+    family: str = CircuitSettings.family
+    refine: Annotated[int, Field(ge=0)] = CircuitSettings.refine
+    seconds: Annotated[Seconds, Field(gt=0)] = CircuitSettings.seconds
+
+    def settings(self) -> CircuitSettings:
+        return CircuitSettings(**self.model_dump())
