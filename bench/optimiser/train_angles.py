@@ -1,6 +1,6 @@
 """Train the QAOA angles that Eigenmesh ships.
 
-    python -m bench.optimiser.train_angles [--out src/eigenmesh/optimize/data/angles.json]
+    make train-angles
 
 One vector of angles a depth, 1 to 10, for each family of small instances (`families`) and for their
 mixture: four to six clusters on a ladder of four rungs, Gray-coded into 8 to 12 qubits. A depth
