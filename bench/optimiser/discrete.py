@@ -2,13 +2,15 @@
 
     python -m bench.optimiser.discrete [--quick] [--qokit PYTHON]
 
-Three parts, all into bench/results/optimiser_discrete.{json,md,svg}:
+Four parts, all into bench/results/optimiser_discrete.{json,md,svg}; --parts renews some and keeps
+what the file has of the others:
 
 quality   For every instance: the probability, exact from the state vector, that one sample lies
 within
           1% of the optimum (on the way to it from the mean), for p = 1 to 10; from it the chance of
           the best of SHOTS samples; and what becomes of real samples before and after one greedy
           pass. Beside it the rivals, each judged by the true cost.
+ways      QAOA with either mixer, refined, and VQE on the same few instances.
 transfer  Training of the angles from random starts against training from the shipped ones: gradient
           evaluations to the same energy, and the approximation ratio reached.
 speed     One circuit of 16 and 20 qubits on each device, and a whole decision. Interleaved, five
@@ -38,7 +40,12 @@ from eigenmesh.optimize.circuits.ansatz import x_layers
 from eigenmesh.optimize.circuits.device import Device
 from eigenmesh.optimize.circuits.operations import DiagonalCost
 from eigenmesh.optimize.circuits.rungs import sampled_rungs
-from eigenmesh.optimize.circuits.sampling import KEPT_VARIANCE, MOST_TERMS, sample
+from eigenmesh.optimize.circuits.sampling import (
+    KEPT_VARIANCE,
+    MOST_TERMS,
+    circuit_qubits,
+    sample,
+)
 from eigenmesh.optimize.encoding import Ints
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import CircuitSettings
@@ -50,6 +57,7 @@ DEPTHS = range(1, 11)
 SHOTS = {8: 1024, 12: 1024, 16: 1024, 20: 4096}
 COUNTS = {8: 200, 12: 200, 16: 200, 20: 50}
 REPETITIONS = 5
+PARTS = ["speed", "quality", "ways", "transfer"]
 
 
 def success(costs: Array, angles: Angles) -> tuple[float, float, float]:
@@ -156,6 +164,45 @@ def _descend(cost: DiagonalCost, start: Array, layers: int, device: Device) -> l
 
     minimize(value, start, jac=True, method="L-BFGS-B", options={"maxiter": 100})
     return energies
+
+
+def ways(count: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Every algorithm on the same instances, 256 shots each."""
+    out = []
+    variants: dict[str, CircuitSettings] = {
+        "qaoa": CircuitSettings(device="eigenmesh.qubit", shots=256),
+        "qaoa, refined (20 steps)": CircuitSettings(device="eigenmesh.qubit", shots=256, refine=20),
+        "qaoa-xy": CircuitSettings(device="eigenmesh.qubit", shots=256, algorithm="qaoa-xy"),
+        "vqe": CircuitSettings(device="eigenmesh.qubit", shots=256, algorithm="vqe"),
+    }
+    for clusters in (4, 6):
+        for family in FAMILIES:
+            for number in range(count):
+                costs = draw(family, clusters, 30_000 + number)
+                start = int(np.random.default_rng(number).integers(0, costs.size))
+                for who, settings in variants.items():
+                    qubits = circuit_qubits(clusters, LEVELS, settings)
+                    if qubits > 16:
+                        continue
+                    device = Device(settings.device, qubits, number)
+                    started = time.perf_counter()
+                    found = sample(costs, LEVELS, start, settings, number, device)
+                    seconds = time.perf_counter() - started
+                    best = float(costs[found.states].min())
+                    out.append(
+                        {
+                            "family": family,
+                            "block": 2 * clusters,
+                            "who": who,
+                            "qubits": qubits,
+                            "within": bool(best <= costs.min() * (1.0 - WITHIN)),
+                            "mean": float(costs[found.states].mean()),
+                            "seconds": seconds,
+                            "gradients": found.evaluations,
+                        }
+                    )
+        say(f"ways: blocks of {2 * clusters} bits: {count} instances a family")
+    return out
 
 
 class Qokit:
@@ -293,24 +340,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few instances, 8 and 12 qubits")
     parser.add_argument("--qokit", help="a Python that has QOKit")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    sizes = {8: 5, 12: 5} if arguments.quick else COUNTS
-    qokit = Qokit(arguments.qokit) if arguments.qokit else None
-    speed: list[dict[str, Any]] = []
-    try:
-        for qubits in (12,) if arguments.quick else (16, 20):
-            say(f"speed: {qubits} qubits")
-            speed += circuits(qubits, qokit, REPETITIONS)
-            speed += decisions(qubits, REPETITIONS)
-    finally:
-        if qokit is not None:
-            qokit.close()
-    document = {
+    file = arguments.out / "optimiser_discrete.json"
+    document = json.loads(file.read_text()) if file.exists() else {}
+    document |= {
         "machine": {
             "processor": platform.processor() or platform.machine(),
             "python": platform.python_version(),
@@ -318,13 +357,38 @@ def main() -> None:
         },
         "shots": SHOTS,
         "within": WITHIN,
-        "speed": speed,
-        "quality": [r for qubits, count in sizes.items() for r in quality(qubits, count, say)],
-        "transfer": transfer(3 if arguments.quick else 20, say),
     }
+    quick = arguments.quick
+    if "speed" in arguments.parts:
+        qokit = Qokit(arguments.qokit) if arguments.qokit else None
+        try:
+            document["speed"] = speed((12,) if quick else (16, 20), qokit, say)
+        finally:
+            if qokit is not None:
+                qokit.close()
+    if "quality" in arguments.parts:
+        sizes = {8: 5, 12: 5} if quick else COUNTS
+        document["quality"] = [
+            r for qubits, count in sizes.items() for r in quality(qubits, count, say)
+        ]
+    if "ways" in arguments.parts:
+        document["ways"] = ways(2 if quick else 20, say)
+    if "transfer" in arguments.parts:
+        document["transfer"] = transfer(3 if quick else 20, say)
     arguments.out.mkdir(exist_ok=True)
     discrete_report.write(document, arguments.out)
     say(f"written: {arguments.out}/optimiser_discrete.{{json,md,svg}}")
+
+
+def speed(
+    sizes: tuple[int, ...], qokit: Qokit | None, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    out = []
+    for qubits in sizes:
+        say(f"speed: {qubits} qubits")
+        out += circuits(qubits, qokit, REPETITIONS)
+        out += decisions(qubits, REPETITIONS)
+    return out
 
 
 if __name__ == "__main__":
