@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .PHONY: help demo test lint format proto lock bench bench-demo bench-estimator \
-    bench-estimator-live bench-optimiser bench-optimiser-discrete train-angles bench-xds bench-scrape clean envoys prometheus victoria-metrics openssl
+    bench-estimator-live bench-optimiser bench-optimiser-discrete train-angles pictures bench-xds bench-scrape clean envoys prometheus victoria-metrics openssl
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -47,6 +47,9 @@ bench-optimiser-discrete: $(VENV)/.dev $(VENV)/qokit/.installed  ## Rungs: QAOA,
 
 train-angles: $(VENV)/.dev  ## Train the QAOA angles that are shipped, some minutes
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.train_angles $(ARGS)
+
+pictures: $(VENV)/.dev  ## Draw the circuits of docs/optimiser.md anew
+	$(BIN)/python docs/draw_circuits.py
 
 bench-xds: $(VENV)/.dev  ## Fleets of streams against a bare server
 	$(BIN)/python -m bench.xds.run $(ARGS)

@@ -110,7 +110,8 @@ def ways_table(records: Sequence[Record]) -> str:
     lines = [
         "## The circuits beside each other, best of 256 samples\n",
         "Blocks of 8 and 12 Gray-coded bits. One-hot with the XY mixer takes twice the qubits for "
-        "the same distribution. VQE and refined angles train on the block itself: gradients, median.\n",
+        "the same distribution. VQE and refined angles train on the block itself: gradients, "
+        "median.\n",
         *_header(
             ["family", "bits", "who", "qubits", "within 1%", "mean sample, σ", "gradients", "ms"]
         ),
