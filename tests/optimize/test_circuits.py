@@ -9,8 +9,14 @@ import pytest
 
 from eigenmesh.mesh import Bounds, GuardPolicy
 from eigenmesh.optimize.circuits.device import Device
-from eigenmesh.optimize.circuits.weights import angle_slopes, born_machine, tree_gates
-from eigenmesh.optimize.classical.weights import projected_gradient, slsqp
+from eigenmesh.optimize.circuits.weights import (
+    angle_slopes,
+    born_machine,
+    leaf_slopes,
+    tree_gates,
+    turn,
+)
+from eigenmesh.optimize.classical.weights import newton, slsqp
 from eigenmesh.optimize.encoding import bits, tree_angles, tree_probabilities
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import CircuitSettings, Problem
@@ -58,6 +64,21 @@ def test_slopes_are_finite_differences_of_the_linearised_cost(name: str) -> None
         assert slopes[i] == pytest.approx((up - down) / 2e-6, rel=1e-6, abs=1e-8)
 
 
+@pytest.mark.parametrize("leaves", [2, 5, 8])
+def test_slopes_of_all_nodes_tell_what_each_leaf_costs(leaves: int) -> None:
+    rng = np.random.default_rng(leaves)
+    qubits = bits(leaves)
+    gates = tree_gates(np.zeros(2**qubits - 1))
+    p, cost = rng.dirichlet(np.ones(leaves)), np.zeros(2**qubits)
+    p[0] = 1e-10
+    cost[:leaves] = rng.normal(size=leaves)
+    angles = tree_angles(p)
+    turn(gates, angles)
+    found = leaf_slopes(angle_slopes(Device("lightning.qubit", qubits).slopes(gates, cost)), angles)
+    apart = found[:leaves] - cost[:leaves]
+    np.testing.assert_allclose(apart, apart[-1], atol=1e-6)
+
+
 @pytest.mark.parametrize("load_share", [0.4, 0.6, 0.72])
 @pytest.mark.parametrize(("clusters", "routes", "seed"), [(3, 2, 1), (5, 2, 2), (7, 3, 3)])
 def test_born_machine_reaches_the_classical_optimum(
@@ -66,7 +87,7 @@ def test_born_machine_reaches_the_classical_optimum(
     objective = Objective(make_mesh(clusters, routes, seed, load=load_share))
     limits, start = objective.ladder[:, 3], objective.capacity_weights()
     best = slsqp(objective, limits, start).value
-    best = projected_gradient(objective, limits, best).value
+    best = newton(objective, limits, best).value
     found = born_machine(objective, limits, start, SETTINGS)
     j, optimum = (float(objective.evaluate(w, limits)) for w in (found.value, best))
     assert j <= optimum * 1.001

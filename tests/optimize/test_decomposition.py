@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from eigenmesh.optimize.decomposition import partition
+from bench.optimiser.pairwise import LEVELS, Pairwise, glass, smooth
+from eigenmesh.mesh.curve import Array
+from eigenmesh.optimize.decomposition import lowest, partition, sweep
+from eigenmesh.optimize.encoding import rungs_of
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 2**32 - 1))
@@ -24,3 +30,62 @@ def test_coupled_clusters_stay_together() -> None:
     for a, b in ((0, 3), (3, 5), (1, 2), (2, 4)):
         coupling[a, b] = 1.0
     assert sorted(partition(csr_array(coupling), 3)) == [[0, 3, 5], [1, 2, 4]]
+
+
+def best_of_all(cost: Pairwise) -> float:
+    count = len(cost.rungs)
+    every = rungs_of(np.arange(LEVELS**count), count, LEVELS)
+    return min(cost.at(rungs).value() for rungs in every)
+
+
+@pytest.mark.parametrize("family", [smooth, glass])
+@pytest.mark.parametrize("seed", range(3))
+def test_one_block_is_solved_and_several_come_near(
+    family: Callable[[np.random.Generator, int], Pairwise], seed: int
+) -> None:
+    cost = family(np.random.default_rng(seed), 5)
+    whole = cost.at(cost.rungs)
+    found = sweep(whole, lowest, 5)
+    assert (found.blocks, found.solved, found.evaluations) == (1, 1, LEVELS**5)
+    assert whole.value() == pytest.approx(best_of_all(cost))
+    parts = cost.at(cost.rungs)
+    sweep(parts, lowest, 3)
+    assert whole.value() <= parts.value() + 1e-9
+    assert parts.value() <= cost.value()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blocks_and_other_partitions_each_help(seed: int) -> None:
+    """Couplings of both signs: better than cluster by cluster, and no worse with every sweep."""
+    cost = glass(np.random.default_rng(seed), 120)
+    values = {}
+    for size, most in ((1, 50), (5, 1), (5, 50)):
+        walk = cost.at(cost.rungs)
+        sweep(walk, lowest, size, most=most)
+        values[size, most] = walk.value()
+    assert values[5, 50] < values[5, 1] < 0.0
+    assert values[5, 50] < values[1, 50]
+
+
+def test_no_block_of_the_last_partitions_can_be_improved() -> None:
+    cost = glass(np.random.default_rng(7), 40)
+    sweep(cost, lowest, 4, most=100)
+    for k in range(40):
+        assert cost.changes([k]).min() >= -1e-9
+
+
+def test_a_sweep_ends_in_time() -> None:
+    cost = glass(np.random.default_rng(1), 60)
+    calls = iter(range(1000))
+    found = sweep(cost, lowest, 3, in_time=lambda: next(calls) < 8)
+    assert found.solved <= 8
+
+
+def test_a_solver_that_finds_nothing_better_moves_nothing() -> None:
+    cost = glass(np.random.default_rng(1), 30)
+
+    def worst(changes: Array, here: int) -> int:
+        return int(changes.argmax())
+
+    sweep(cost, worst, 3)
+    assert not cost.rungs.any()

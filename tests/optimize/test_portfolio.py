@@ -44,10 +44,10 @@ def test_best_runs_both_and_takes_the_better(make_demo: Make) -> None:
     problem = make_demo()
     solution = solve(problem)
     check(problem, solution)
-    assert solvers(solution) == {"born-machine", "slsqp", "qaoa", "exhaustive"}
+    assert solvers(solution) == {"born-machine", "newton", "qaoa", "exhaustive"}
     assert solution.objective < solution.incumbent_objective
     first = {c.solver: c.objective for c in solution.candidates if c.detail["round"] == 1}
-    assert first["born-machine"] == pytest.approx(first["slsqp"], rel=1e-3)
+    assert first["born-machine"] == pytest.approx(first["newton"], rel=1e-3)
     assert first["qaoa"] >= first["exhaustive"] * (1 - 1e-12)
     loads = solution.plan.loads(problem.demands)
     assert all(loads[k] < 0.8 * problem.curves[k].capacity for k in loads)
@@ -58,7 +58,7 @@ def test_best_runs_both_and_takes_the_better(make_demo: Make) -> None:
 def test_modes_agree_on_an_easy_mesh(make_demo: Make) -> None:
     found = {mode: solve(make_demo(solver=mode)) for mode in ("best", "variational", "classical")}
     assert solvers(found["variational"]) == {"born-machine", "qaoa"}
-    assert solvers(found["classical"]) == {"slsqp", "exhaustive"}
+    assert solvers(found["classical"]) == {"newton", "exhaustive"}
     for solution in found.values():
         assert solution.objective == pytest.approx(found["best"].objective, rel=1e-3)
     assert any(c.won for c in found["variational"].candidates)
@@ -69,7 +69,7 @@ def test_larger_meshes_use_the_larger_solvers(make_mesh: Make) -> None:
     problem = make_mesh(30, 7, 1, load=0.5, guard=guard, solver="classical")
     solution = solve(problem)
     check(problem, solution)
-    assert solvers(solution) == {"projected-gradient", "coordinate"}
+    assert solvers(solution) == {"newton", "coordinate"}
 
 
 @settings(max_examples=8, deadline=None)
@@ -125,7 +125,7 @@ def test_a_failing_circuit_leaves_the_classical_plan(make_demo: Make, mode: str)
     errors = {c.solver: str(c.detail["error"]) for c in solution.candidates if "error" in c.detail}
     assert errors.keys() == {"born-machine", "qaoa"}
     assert all("install its PennyLane plugin" in message for message in errors.values())
-    assert {c.solver for c in solution.candidates if c.won} == {"slsqp", "exhaustive"}
+    assert {c.solver for c in solution.candidates if c.won} == {"newton", "exhaustive"}
     assert solution.objective == solve(make_demo(solver="classical")).objective
 
 

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from eigenmesh.optimize.simplex import project
+from eigenmesh.mesh.curve import Array
+from eigenmesh.optimize.simplex import fill, project
 
 sizes = st.integers(1, 12)
 seeds = st.integers(0, 2**32 - 1)
@@ -42,6 +43,29 @@ def test_absent_entries_stay_zero(size: int, seed: int) -> None:
     found = project(rng.normal(size=(1, size)), np.zeros((1, size)), here[None].astype(np.float64))
     assert not found[0, ~here].any()
     assert abs(found.sum() - 1.0) < 1e-12
+
+
+@given(sizes, seeds)
+def test_filling_is_allowed_and_cheapest(size: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    inside = rng.dirichlet(np.ones(size), 2)
+    low = np.maximum(inside.min(axis=0) - rng.uniform(0, 0.3, size), 0.0)
+    high = np.minimum(inside.max(axis=0) + rng.uniform(0, 0.3, size), 1.0)
+    aim, corner = rng.normal(size=size), rng.uniform(-0.2, 1.2, size)
+    curvature, price = 10.0 ** rng.uniform(-3, 3, size), 10.0 ** rng.uniform(-3, 1, size)
+    parts = (aim, curvature, price, corner, low, high)
+    found = fill(*(part[None] for part in parts))[0]
+    assert abs(found.sum() - 1.0) < 1e-9
+    assert (found >= low - 1e-12).all()
+    assert (found <= high + 1e-12).all()
+
+    def cost(w: Array) -> float:
+        return float((0.5 * curvature * (w - aim) ** 2 + price * np.abs(w - corner)).sum())
+
+    # The cost is convex: what beats every point on the way to others beats them.
+    for other in inside:
+        for part in (1e-4, 1e-2, 1.0):
+            assert cost(found) <= cost(found + part * (other - found)) + 1e-9 * (1 + cost(found))
 
 
 def test_bounds_that_leave_one_point() -> None:

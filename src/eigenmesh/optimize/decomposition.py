@@ -1,12 +1,111 @@
-"""Splitting clusters into blocks that one circuit holds."""
+"""Meshes larger than a circuit: blocks of strongly coupled clusters, solved one after the other.
+
+A block is solved with the rest held; a sweep goes over all blocks of a partition. What holds one
+partition in a local minimum are the couplings that it cuts, so the next partition prefers those:
+couplings inside the blocks count for less once they have had their turn.
+"""
 
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from eigenmesh.mesh.curve import Array
+from eigenmesh.optimize.encoding import Ints, state_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+
+BlockSolver = Callable[[Array, int], int]
+"""(costs of all basis states of a block, the state it is in) to a state, if possible a better."""
+
+PATIENCE = 3
+"""Partitions in a row in which a cluster and its neighbours must rest to be left alone."""
+_WORN = 0.3
+"""What a coupling counts for after each turn inside a block."""
+
+
+class Walk(Protocol):
+    """A cost of the rungs of many clusters, and where it stands (`walk.RungWalk`).
+
+    changes: how much the cost changes with every basis state of a block; a state's index is its
+    clusters' Gray codes, the first cluster's in front. move: to such a state, if that lowers the
+    cost; says whether it did.
+    """
+
+    @property
+    def levels(self) -> int: ...
+
+    @property
+    def rungs(self) -> Ints: ...
+
+    def coupling(self) -> csr_array: ...
+
+    def changes(self, block: Sequence[int]) -> Array: ...
+
+    def move(self, block: Sequence[int], state: int) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a search over blocks took. evaluations: entries of the blocks' tables."""
+
+    sweeps: int
+    blocks: int
+    solved: int
+    evaluations: int
+
+
+def lowest(changes: Array, here: int) -> int:
+    """The exhaustive block solver."""
+    return int(changes.argmin())
+
+
+def sweep(
+    walk: Walk,
+    solve: BlockSolver,
+    size: int,
+    *,
+    most: int = 20,
+    in_time: Callable[[], bool] = lambda: True,
+) -> Swept:
+    """Moves the walk to rungs that no block of at most `size` clusters improves, in the last
+    PATIENCE partitions; stops before that after `most` sweeps, or when it is no longer in time."""
+    coupling = walk.coupling()
+    ends, others = coupling.indptr, coupling.indices
+    rows = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+    owner = np.empty(len(ends) - 1, dtype=np.int64)
+    turns = np.full(len(ends) - 1, PATIENCE)
+    sweeps = count = solved = evaluations = 0
+    while sweeps < most and turns.any() and in_time():
+        blocks = partition(coupling, size)
+        count = len(blocks)
+        for number, block in enumerate(blocks):
+            owner[block] = number
+            if not turns[block].any():
+                continue
+            if not in_time():
+                break
+            changes = walk.changes(block)
+            evaluations += changes.size
+            turns[block] = np.maximum(turns[block] - 1, 0)
+            if np.ptp(changes) == 0.0:
+                continue  # every rung is as good
+            here = int(state_of(walk.rungs[block], walk.levels))
+            state = solve(changes, here)
+            solved += 1
+            if changes[state] < changes[here] and walk.move(block, state):
+                for k in block:
+                    turns[others[ends[k] : ends[k + 1]]] = PATIENCE
+        sweeps += 1
+        if count == 1:
+            break
+        coupling.data[owner[rows] == owner[others]] *= _WORN
+    return Swept(sweeps, count, solved, evaluations)
 
 
 def partition(coupling: csr_array, size: int) -> list[list[int]]:

@@ -122,19 +122,6 @@ def node_probabilities(angles: ArrayLike) -> Array:
     return np.concatenate(levels) if levels else np.zeros(0)
 
 
-@lru_cache(maxsize=64)
-def trainable_nodes(leaves: int) -> Ints:
-    """Nodes with a leaf on both sides: there are leaves - 1 of them."""
-    width = bits(leaves)
-    found = [
-        2**level - 1 + node
-        for level in range(width)
-        for node in range(2**level)
-        if (2 * node + 1) << (width - level - 1) < leaves
-    ]
-    return np.asarray(found, dtype=np.int64)
-
-
 @lru_cache(maxsize=16)
 def multiplexer(controls: int) -> Array:
     """Matrix M (2^c, 2^c): rotations M @ angles between CNOTs make a multiplexed RY.

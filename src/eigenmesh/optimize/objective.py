@@ -32,7 +32,8 @@ whose plan has no limit is taken to have Envoy's default of 1,024 requests
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ from eigenmesh.mesh.curve import latency as latency_of
 from eigenmesh.optimize.encoding import Ints, rungs_of
 from eigenmesh.optimize.problem import Problem
 from eigenmesh.optimize.segments import Segments
-from eigenmesh.optimize.simplex import project
+from eigenmesh.optimize.simplex import fill, project
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -58,10 +59,28 @@ NEAREST = 16
 """Clusters of a route that a cluster counts as coupled to, on either side of it by weight."""
 _CHUNK = 2**15
 """Elements of a temporary array: small enough for the cache, large enough for numpy."""
-_SMOOTH = 1e-3
-"""Corner radius of |w - w0| in gradients, as a fraction."""
+_SMOOTH = 3e-3
+"""Corner radius of |w - w0| in gradients, as a fraction of an even share of the route."""
+_STEP = 1e-5
+"""Step of the differences in the queue's load, as a fraction of the capacity."""
 _LEAST_SHARE = 1e-3
 """Share of a host's load below which a cluster's limit in terms of the host grows no more."""
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """J near some weights w, for fixed limits.
+
+    value: J. gradient: by the weights (edges), without the price of moving them from the
+    incumbent, which has a corner there. marginal, bend: first and second derivative of each
+    cluster's own cost by its load (clusters), from which J's curvature comes.
+    """
+
+    w: Array
+    value: float
+    gradient: Array
+    marginal: Array
+    bend: Array
 
 
 class Objective:
@@ -82,19 +101,21 @@ class Objective:
         pairs = [(r, name) for r, route in enumerate(topology.routes) for name in route.clusters]
         self.by_route = Segments([r for r, _ in pairs])
         self.by_cluster = Segments([index[name] for _, name in pairs])
-        self._rows = self.by_route.by_size()
+        self._rows = self.by_route.rows()
+        self._padded = any((rows == len(pairs)).any() for rows in self._rows)
         bounds = [problem.bounds_of(self.routes[r], name) for r, name in pairs]
-        self.low = np.array([b.min_weight for b in bounds])
-        self.high = np.array([b.max_weight for b in bounds])
+        self.low = np.array([b.min_weight for b in bounds], dtype=np.float64)
+        self.high = np.array([b.max_weight for b in bounds], dtype=np.float64)
         self.initial = self.weights_of(problem.incumbent)
         self.demands = np.array([problem.demands[name] for name in self.routes])
-        self._edge_demand = self.by_route.spread(self.demands)
-        self._edge_share = self._edge_demand / self.demands.sum()
+        self.edge_demands = self.by_route.spread(self.demands)
+        self.churn_prices = 0.5 * policy.churn_price * self.edge_demands / self.demands.sum()
+        self._round = _SMOOTH / self.by_route.spread(self.by_route.sum(np.ones(len(pairs))))
         self.pools = Pools(topology, self.clusters)
         self.calls = Calls(topology, self.clusters)
         self.external = self.demands
         if self.calls.depth:
-            made = self.calls.made(self.by_cluster.sum(self.initial * self._edge_demand))
+            made = self.calls.made(self.by_cluster.sum(self.initial * self.edge_demands))
             self.external = np.maximum(0.0, self.demands - made)
         self.total = float(self.external.sum())
         """Requests/s from outside."""
@@ -171,10 +192,29 @@ class Objective:
 
     def project(self, w: Array) -> Array:
         """Nearest weights (..., edges) within the bounds."""
-        out = np.empty(w.shape)
+        return self._row_by_row(project, w, self.low, self.high)
+
+    def fill(self, aim: Array, curvature: Array, most: Array) -> Array:
+        """The allowed w (edges) of least sum(curvature (w - aim)^2 / 2) + price of the move from
+        the incumbent, with w <= most besides; curvature (edges) above 0."""
+        most = np.minimum(most, self.high)
+        parts = (aim, curvature, self.churn_prices, self.initial, self.low, most)
+        return self._row_by_row(fill, *parts)
+
+    def _row_by_row(self, solve: Callable[..., Array], *parts: Array) -> Array:
+        """What `solve` finds for rows of routes: parts (..., edges), the last two the bounds."""
+        count = self.initial.size
+        if self._padded:
+            # The edge that does not exist carries nothing: its bounds are 0.
+            ends = [1.0] * (len(parts) - 2) + [0.0, 0.0]
+            parts = tuple(
+                np.concatenate((part, np.full((*part.shape[:-1], 1), end)), axis=-1)
+                for part, end in zip(parts, ends, strict=True)
+            )
+        out = np.empty(parts[0].shape)
         for rows in self._rows:
-            out[..., rows] = project(w[..., rows], self.low[rows], self.high[rows])
-        return out
+            out[..., rows] = solve(*(part[..., rows] for part in parts))
+        return out[..., :count]
 
     # Values.
 
@@ -219,9 +259,17 @@ class Objective:
         """J and dJ/dw (edges) for fixed limits.
 
         The churn's corner at the incumbent is rounded, which leaves the value below `evaluate`
-        by at most churn_price * 5e-4 a cluster. Derivatives of the queue are central differences,
-        of everything else exact.
+        by at most churn_price * 1.5e-3. Derivatives of the queue are central differences, of
+        everything else exact.
         """
+        here = self.expand(w, limits)
+        moved = w - self.initial
+        smooth = np.sqrt(moved**2 + self._round**2)
+        value = here.value + float(self.churn_prices @ (smooth - self._round - np.abs(moved)))
+        return value, here.gradient + self.churn_prices * moved / smooth
+
+    def expand(self, w: Array, limits: Array) -> Expansion:
+        """J near w (edges) for fixed limits."""
         routes, clusters, calls = self.by_route, self.by_cluster, self.calls
         factors, spill, demands = self.factors[:, None], self.policy.spill, self.demands_at(w)
         demand = routes.spread(demands)
@@ -232,13 +280,15 @@ class Objective:
         returning = routes.sum(back * w)
         load = offered + spill * factors * self._shared_out(w, returning * demands)
         here = _Near(self, load)
-        cost = self._cost(here.load, limits, felt=here.felt)
+        cost = self.cost(here.load, limits, felt=here.felt)
         scale = (self.omega / (self.factors * self.total))[:, None]
-        value = float((cost[0] * scale).sum())
-        slope = clusters.spread(here.slope(cost, scale))
+        value = float((cost[0] * scale).sum() + self.weight_churn(w))
+        value += float(self._limit_churn(self.nearest_rungs(limits)))
+        marginal = factors * here.slope(cost, scale)
+        slope = clusters.spread(marginal)
         # How dear it is when a request of route r returns: h_r = spill d_r sum_k slope_k w_rk.
-        h = spill * factors * demands * routes.sum(slope * w)
-        price = (factors * slope * (1.0 + spill * routes.spread(returning))).sum(axis=0)
+        h = spill * demands * routes.sum(slope * w)
+        price = (slope * (1.0 + spill * routes.spread(returning))).sum(axis=0)
         rejecting = factors * near.slope(blocked, self._shared_out(w, h))
         # Of one more request on each edge; then with the calls that it makes.
         price = price + clusters.spread(rejecting.sum(axis=0))
@@ -248,12 +298,8 @@ class Objective:
                 through = own + routes.sum(w * clusters.spread(calls.passed_on(through)))
             price = price + clusters.spread(calls.passed_on(through))
         gradient = demand * price + (routes.spread(h) * back).sum(axis=0)
-        moved = w - self.initial
-        smooth = np.sqrt(moved**2 + _SMOOTH**2)
-        churn = 0.5 * self.policy.churn_price * self._edge_share
-        value += float(churn @ (smooth - _SMOOTH))
-        value += float(self._limit_churn(self.nearest_rungs(limits)))
-        return value, gradient + churn * moved / smooth
+        bend = here.bend(cost, scale * factors**2).sum(axis=0)
+        return Expansion(w, value, gradient, marginal.sum(axis=0), bend)
 
     def predicted_latency(self, plan: Plan) -> float:
         """Mean latency in seconds of what enters from outside and is admitted, calls and all, at
@@ -294,7 +340,7 @@ class Objective:
             if not same.any():
                 break
             a, b = a[same], b[same]
-            pull = self.policy.spill * self._edge_demand[a] * w[a] * w[b]
+            pull = self.policy.spill * self.edge_demands[a] * w[a] * w[b]
             found.append((clusters[a], clusters[b], pull))
         if self.pools.groups:
             # Of one host: half of each one's load in the other's terms.
@@ -314,7 +360,7 @@ class Objective:
     def loads(self, w: Array) -> Array:
         """(..., clusters) requests/s at the observed demand, before any rejection."""
         if not self.calls.depth:
-            return self.by_cluster.sum(w * self._edge_demand)
+            return self.by_cluster.sum(w * self.edge_demands)
         return self._shared_out(w, self.demands_at(w))
 
     def demands_at(self, w: Array) -> Array:
@@ -350,7 +396,7 @@ class Objective:
     def cost_of(self, k: int, load: Array, limits: Array) -> Array:
         """Seconds of price per second of cluster k; load and limits broadcast. Only where costs
         are `separable`."""
-        return self._cost(load[..., None], limits[..., None], [k])[..., 0]
+        return self.cost(load[..., None], limits[..., None], [k])[..., 0]
 
     def rung_churn(self, rungs: Ints, block: Sequence[int]) -> Array:
         """(block, levels) price of the block's rungs; the other clusters' is in the first row."""
@@ -364,8 +410,7 @@ class Objective:
 
     def weight_churn(self, w: Array) -> Array:
         """Price of w (..., edges)."""
-        moved = 0.5 * (np.abs(w - self.initial) @ self._edge_share)
-        out: Array = self.policy.churn_price * moved
+        out: Array = np.abs(w - self.initial) @ self.churn_prices
         return out
 
     # The formula, written once.
@@ -408,7 +453,7 @@ class Objective:
         inner = self._inner(load, felt, limits)
         return admitted_latency(felt, self.t0, self.capacity, inner, self.variability)
 
-    def _cost(
+    def cost(
         self,
         load: Array,
         limits: Array,
@@ -437,7 +482,7 @@ class Objective:
         edges, demands = w[..., None, :], self.demands_at(w)[..., None, :]
         back = self.by_route.sum(self.by_cluster.spread(blocked) * edges) * demands
         load = offered + self.policy.spill * self.factors[:, None] * self._shared_out(edges, back)
-        cost = self._cost(load, limits[:, None, :]).sum(axis=-1)
+        cost = self.cost(load, limits[:, None, :]).sum(axis=-1)
         scale = self.omega / (self.factors * self.total)
         out: Array = cost @ scale + self.weight_churn(w) + self._limit_churn(rungs)
         return out
@@ -453,30 +498,34 @@ class Objective:
 
 
 class _Near:
-    """Loads (..., clusters), those just above and below, and the slopes of what depends on them.
+    """Loads (..., clusters), those just above and below, and how what depends on them changes.
 
     load, felt: (3 or 5, ...) own and equivalent loads: here, own load above and below, and where
-    hosts are shared, the equivalent load above and below. Where none is, the two are one.
+    hosts are shared, the equivalent load above and below. Where none is, the two are one. Below a
+    load of 0, should a step lead there, costs go on in a straight line.
     """
 
     def __init__(self, objective: Objective, load: Array) -> None:
-        self._objective = objective
-        step, felt = 1e-6 * objective.capacity, objective._felt(load)
-        above, below = load + step, np.maximum(load - step, 0.0)
-        self._width = above - below
+        self._capacity, self._pools = objective.capacity, objective.pools
+        self._step, felt = _STEP * objective.capacity, objective._felt(load)
+        above, below = load + self._step, load - self._step
         self.load = self.felt = np.stack((load, above, below))
-        self._felt_width = self._width
-        if not objective.pools.none:
-            high, low = felt + step, np.maximum(felt - step, 0.0)
-            self._felt_width = high - low
+        if not self._pools.none:
             self.load = np.stack((load, above, below, load, load))
-            self.felt = np.stack((felt, felt, felt, high, low))
+            self.felt = np.stack((felt, felt, felt, felt + self._step, felt - self._step))
 
     def slope(self, values: Array, weights: Array) -> Array:
         """Derivatives by every load of the sum of weights * values; values at the points above."""
-        out: Array = weights * (values[1] - values[2]) / self._width
-        if not self._objective.pools.none:
-            through = weights * (values[3] - values[4]) / self._felt_width
-            capacity = self._objective.capacity
-            out = out + self._objective.pools.felt(through * capacity) / capacity
+        out: Array = weights * (values[1] - values[2]) / (2.0 * self._step)
+        if not self._pools.none:
+            through = weights * (values[3] - values[4]) / (2.0 * self._step)
+            out = out + self._pools.felt(through * self._capacity) / self._capacity
         return out
+
+    def bend(self, values: Array, weights: Array) -> Array:
+        """Second derivatives of weights * values by each cluster's own load, without what own and
+        equivalent load do together."""
+        out: Array = values[1] - 2.0 * values[0] + values[2]
+        if not self._pools.none:
+            out = out + values[3] - 2.0 * values[0] + values[4]
+        return weights * out / self._step**2

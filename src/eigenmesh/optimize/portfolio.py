@@ -19,7 +19,7 @@ from eigenmesh.mesh import Candidate, Cluster, LatencyCurve, Plan, Route, Topolo
 from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.answers import Answer, Rungs, Weights
 from eigenmesh.optimize.classical.rungs import EXHAUSTIVE_LIMIT, coordinate, exhaustive
-from eigenmesh.optimize.classical.weights import SLSQP_LIMIT, projected_gradient, slsqp
+from eigenmesh.optimize.classical.weights import SLSQP_LIMIT, newton, slsqp
 from eigenmesh.optimize.encoding import Ints
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import Problem, Solution
@@ -85,7 +85,8 @@ class _Search:
             return float(objective.evaluate(w, limits))
 
         # One valley is left for the second round: the limits moved, the choice stands.
-        several = number == 1 and is_crowded(objective)
+        crowded = is_crowded(objective)
+        several = number == 1 and crowded
         first = starts(objective, self.w, limits, SEVERAL if several else 1)
 
         def circuit() -> Weights:
@@ -96,13 +97,12 @@ class _Search:
                 judge, [born_machine(objective, limits, w, each, problem.seed) for w in first]
             )
 
-        small = objective.initial.size <= SLSQP_LIMIT
-        method = slsqp if small else projected_gradient
+        method = slsqp if crowded and objective.initial.size <= SLSQP_LIMIT else newton
 
         def classical() -> Weights:
             return _best(judge, [method(objective, limits, w) for w in first])
 
-        rival = _Entrant("slsqp" if small else "projected-gradient", classical)
+        rival = _Entrant(method.__name__, classical)
         self.w = self._contest(
             "weights", number, self.w, judge, _Entrant("born-machine", circuit), rival
         )

@@ -46,10 +46,24 @@ class Segments:
         """(..., groups) to (..., edges): every edge gets its group's value."""
         return values.take(self.index, axis=-1)
 
-    def by_size(self) -> list[Ints]:
-        """The edges of all groups of one size, as rows (groups, size); one array a size."""
+    def members(self, group: int) -> Ints:
+        """The edges of a group."""
+        end = self.starts[group + 1] if group + 1 < self.count else self.index.size
+        if self.order is None:
+            return np.arange(self.starts[group], end)
+        return self.order[self.starts[group] : end]
+
+    def rows(self) -> list[Ints]:
+        """The edges of every group as rows (groups, width), in a few arrays: groups of a width from
+        one power of two to the next share one, and rows that are too short end in edges that do not
+        exist (their number is that of all edges)."""
         order = np.arange(self.index.size) if self.order is None else self.order
         sizes = np.diff(np.append(self.starts, self.index.size))
-        return [
-            order[self.starts[sizes == size, None] + np.arange(size)] for size in np.unique(sizes)
-        ]
+        kinds = np.frexp(sizes - 0.5)[1]
+        found = []
+        for kind in np.unique(kinds):
+            starts, own = self.starts[kinds == kind, None], sizes[kinds == kind, None]
+            place = np.arange(own.max())
+            edges = order[np.minimum(starts + place, self.index.size - 1)]
+            found.append(np.where(place < own, edges, self.index.size))
+        return found
