@@ -44,7 +44,7 @@ from eigenmesh.mesh import (
 )
 from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.circuits.weights import born_machine
-from eigenmesh.optimize.classical.weights import projected_gradient
+from eigenmesh.optimize.classical.weights import newton
 from eigenmesh.optimize.objective import DEFAULT_LIMIT, Objective
 from eigenmesh.optimize.problem import CircuitSettings, Problem
 
@@ -118,7 +118,7 @@ def weights(slots: Array, rate: float, how: str) -> tuple[Array, float]:
         settings = CircuitSettings(seconds=60.0)
         found = born_machine(objective, limits, objective.initial, settings).value
     else:
-        found = projected_gradient(objective, limits, objective.initial).value
+        found = newton(objective, limits, objective.initial).value
     return found / found.sum(), time.perf_counter() - started
 
 
@@ -211,7 +211,8 @@ def report(rows: list[dict[str, Any]], nodes: int) -> str:
         "# Load balancing as in the paper",
         "",
         f"{nodes} simulated nodes of 1, 2, 4 or 8 slots, {SERVICE * 1e3:.0f} ms mean service; "
-        "medians of the seeds. Written by `make bench-optimiser-balance`; definitions in its docstring.",
+        "medians of the seeds. Written by `make bench-optimiser-balance`; definitions in its "
+        "docstring.",
         "",
         f"| policy | deviation of utilisation at {AT:.0%} | against round robin | against least "
         f"connections | mean, ms | p99, ms | load with p99 within {WITHIN:.0f} services |",

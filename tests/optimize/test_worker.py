@@ -93,7 +93,7 @@ async def test_a_hung_and_a_killed_worker_are_replaced(make_demo: Make) -> None:
         errors = {c.solver: c.detail["error"] for c in solution.candidates if "error" in c.detail}
         assert errors.keys() == {"born-machine", "qaoa"}
         assert all("died" in str(error) for error in errors.values())
-        assert {c.solver for c in solution.candidates if c.won} <= {"slsqp", "exhaustive"}
+        assert {c.solver for c in solution.candidates if c.won} <= {"newton", "slsqp", "exhaustive"}
         solution = await worker.solve(make_demo(), 60.0)
         assert solution.objective < solution.incumbent_objective
         assert worker.restarts == 2
