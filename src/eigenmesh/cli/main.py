@@ -120,6 +120,44 @@ def run(
 
 
 @app.command()
+def train_angles(
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    layers: Annotated[int, typer.Option(min=1, max=10, help="QAOA depth.")] = 10,
+    decisions: Annotated[int, typer.Option(min=1, help="Newest decisions to read.")] = 200,
+) -> None:
+    """Trains the QAOA circuit's angles on the limits that this mesh's journal had to decide.
+
+    Eigenmesh may run meanwhile. Example: `eigenmesh train-angles -c eigenmesh.yaml -o angles.json`
+    """
+    settings = _load(config)
+    import json
+
+    from rich.console import Console
+
+    from eigenmesh.control.journal import Journal, JournalError
+    from eigenmesh.control.retrain import FAMILY, retrain
+    from eigenmesh.mesh import MeshError
+
+    path = settings.model.journal
+    if not path.exists():
+        _fail(f"journal: {path}: there is no such file; run Eigenmesh with these settings first")
+    try:
+        with Console(stderr=True).status(f"training {layers} layers on the blocks of {path}"):
+            found = retrain(Journal(path), settings, layers, decisions=decisions)
+        out.write_text(json.dumps(found.table, indent=1) + "\n")
+    except (JournalError, MeshError) as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"--out: {out}: {error.strerror}; choose a file that can be written")
+    typer.echo(
+        f"{found.blocks} blocks of {found.decisions} decisions; a sample within 1% of the optimum: "
+        f"{found.before:.1%} with the shipped angles, {found.after:.1%} with these\n"
+        f"{out}: to use it, set `circuits: {{angles: {out}, family: {FAMILY}, layers: {layers}}}`"
+    )
+
+
+@app.command()
 def bootstrap(
     config: ConfigOption = DEFAULT_CONFIG,
     xds_address: Annotated[

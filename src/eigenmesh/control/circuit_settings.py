@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from eigenmesh.control.duration import Seconds
 from eigenmesh.control.strict import Strict
+from eigenmesh.optimize.angles import load
 from eigenmesh.optimize.problem import Algorithm, CircuitSettings
 
 
@@ -21,8 +23,14 @@ class Circuits(Strict):
     shots: Annotated[int, Field(ge=1)] = CircuitSettings.shots
     layers: Annotated[int, Field(ge=1, le=10)] = CircuitSettings.layers
     family: str = CircuitSettings.family
+    angles: Path | None = CircuitSettings.angles
     refine: Annotated[int, Field(ge=0)] = CircuitSettings.refine
     seconds: Annotated[Seconds, Field(gt=0)] = CircuitSettings.seconds
+
+    @model_validator(mode="after")
+    def _angles_are_there(self) -> Circuits:
+        load(self.layers, self.family, self.angles)
+        return self
 
     def settings(self) -> CircuitSettings:
         return CircuitSettings(**self.model_dump())

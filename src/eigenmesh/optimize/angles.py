@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 
@@ -30,14 +31,20 @@ class Angles:
 
 
 @cache
-def load(layers: int, family: str = "mixture") -> Angles:
-    """Raises MeshError when no angles were trained for this depth or family."""
-    table = json.loads(files("eigenmesh.optimize").joinpath("data/angles.json").read_text())
-    if table["version"] != VERSION:
-        raise MeshError("angles.json version", table["version"], f"retrain: this is {VERSION}")
-    depths = table["families"].get(family)
+def load(layers: int, family: str = "mixture", file: Path | None = None) -> Angles:
+    """Angles of the table that is shipped, or of another. Raises MeshError when none were trained
+    for this depth or family, or the file is no such table."""
+    source = file or files("eigenmesh.optimize").joinpath("data/angles.json")
+    try:
+        table = json.loads(source.read_text())
+        version, families = table["version"], table["families"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MeshError("circuits.angles", str(source), f"no table of angles: {error}") from error
+    if version != VERSION:
+        raise MeshError("circuits.angles", f"version {version}", f"retrain: this is {VERSION}")
+    depths = families.get(family)
     if depths is None:
-        raise MeshError("angles family", family, f"use one of: {', '.join(table['families'])}")
+        raise MeshError("circuits.family", family, f"use one of: {', '.join(families)}")
     if str(layers) not in depths:
         raise MeshError("circuits.layers", layers, f"use one of: {', '.join(depths)}")
     entry = depths[str(layers)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
 from eigenmesh.mesh import (
@@ -35,10 +36,11 @@ class CircuitSettings:
     device: PennyLane device name. max_qubits: largest block of rungs for one circuit. algorithm:
     what samples the rungs. shots: samples of a rung circuit. layers: QAOA depth; shipped angles
     must have it. family: instances that the angles were trained on; the mixture of all is as good
-    on each at 10 layers. refine: steps of training that follow the shipped angles, block by block.
-    seconds: soft limit of one training of the weight circuits; at its end the best so far counts,
-    so that a crowded mesh on a busy machine still gets an answer (which then depends on the clock:
-    a seed reproduces a solution only if the limit is not reached).
+    on each at 10 layers. angles: another table of them (`eigenmesh train-angles`). refine: steps
+    of training that follow the shipped angles, block by block. seconds: soft limit of one training
+    of the weight circuits; at its end the best so far counts, so that a crowded mesh on a busy
+    machine still gets an answer (which then depends on the clock: a seed reproduces a solution
+    only if the limit is not reached).
     """
 
     device: str = "lightning.qubit"
@@ -47,6 +49,7 @@ class CircuitSettings:
     shots: int = 1024
     layers: int = 10
     family: str = "mixture"
+    angles: Path | None = None
     refine: int = 0
     seconds: float = 1.0
 

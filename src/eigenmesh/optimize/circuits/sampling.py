@@ -66,7 +66,7 @@ def sample(
         gates, spent = _vqe(cost, start, settings, seed, device)
         family = ""
     else:
-        angles = load(settings.layers, settings.family)
+        angles = load(settings.layers, settings.family, settings.angles)
         family = angles.family
         angles, spent = _refined(cost, angles, settings.refine, device)
         gates = x_layers(cost, angles)
@@ -98,7 +98,7 @@ def _one_hot_samples(
     wide = np.zeros(2 ** (levels * clusters))
     wide[(words << shifts).sum(axis=-1)] = costs
     cost, terms = _affordable(wide, device)
-    angles = load(settings.layers, settings.family)
+    angles = load(settings.layers, settings.family, settings.angles)
     states = device.samples(xy_layers(cost, angles, levels), cost.qubits, settings.shots)
     found = state_of(one_hot(states, clusters, levels), levels)
     return Samples(found, cost.qubits, terms, 0, angles.family)
