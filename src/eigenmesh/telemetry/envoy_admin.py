@@ -10,6 +10,7 @@ import aiohttp
 from yarl import URL
 
 from eigenmesh.mesh import Observation, Topology
+from eigenmesh.telemetry.aside import aside
 from eigenmesh.telemetry.catalogue import COMPLETED, COUNT, ERRORS, Catalogue, Owner, Slot
 from eigenmesh.telemetry.exposition import parse_series, samples
 from eigenmesh.telemetry.series import Reading, Span, observe, span
@@ -50,7 +51,7 @@ class EnvoyAdminSource:
         results = await asyncio.gather(*(self._scrape(url) for url in self._urls))
         # In a thread, like parsing: with a thousand clusters it takes longer than the loop can
         # be spared.
-        return await asyncio.to_thread(self._compare, now, results)
+        return await aside(self._compare, now, results)
 
     def _compare(self, now: float, results: Sequence[Reading | str]) -> Observation:
         spans: dict[str, Span] = {}
@@ -99,7 +100,7 @@ class EnvoyAdminSource:
         asked = loop.time()
         text = await self._get(url + self._path)
         time = 0.5 * (asked + loop.time())
-        return await asyncio.to_thread(self._parse, time, text)
+        return await aside(self._parse, time, text)
 
     def _lags(self, before: Reading | None, after: Reading) -> bool:
         """Whether the histograms of `after` lack answers that its counters have."""

@@ -8,7 +8,6 @@ the window's edges, hide a restart, and give consecutive ticks overlapping windo
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from eigenmesh.mesh import Observation, Topology
 from eigenmesh.telemetry import promql
 from eigenmesh.telemetry.access import OPEN, Access
+from eigenmesh.telemetry.aside import aside
 from eigenmesh.telemetry.catalogue import HISTOGRAM, SERVER, TOTAL, UPTIME, Catalogue, Slot
 from eigenmesh.telemetry.matrix import read_answer
 from eigenmesh.telemetry.prometheus_api import Answer, PrometheusApi, UnansweredError
@@ -103,8 +103,8 @@ class PrometheusSource:
             answer = await self._api.query(query, now)
         except UnansweredError as why:
             return self._nothing(now, query, str(why))
-        # In a thread: with many clusters it takes longer than the event loop can be spared.
-        return await asyncio.to_thread(self._compare, now, query, answer)
+        # With many clusters it takes longer than the event loop can be spared.
+        return await aside(self._compare, now, query, answer)
 
     def _compare(self, now: float, query: str, answer: Answer) -> Observation:
         if answer.date is not None and abs(ahead := answer.date - now) > CLOCKS_APART:
