@@ -18,6 +18,7 @@ from eigenmesh.mesh import (
     Topology,
 )
 from eigenmesh.telemetry.coupled import CoupledEstimator, equivalent
+from eigenmesh.telemetry.estimator import Estimator
 
 from .machines import Machines, Run, Service
 
@@ -171,3 +172,12 @@ def test_a_host_that_is_told_otherwise_begins_anew() -> None:
     for _ in range(3):
         coupled.update(run.window(USUAL, 2.0), BOX.weights)
     assert CoupledEstimator.from_dict(box(1.0), coupled.to_dict()).estimates == {}
+
+
+def test_what_was_learned_before_there_were_couplings_is_kept() -> None:
+    run, plain = Run(BOX, 7), Estimator()
+    for _ in range(3):
+        plain.update(run.window(USUAL, 2.0))
+    apart = Topology((Cluster("a"), Cluster("b")), box(None).routes)
+    assert CoupledEstimator.from_dict(apart, plain.to_dict()).estimates == plain.estimates
+    assert CoupledEstimator.from_dict(box(None), plain.to_dict()).estimates == {}

@@ -263,6 +263,7 @@ class ControlLoop:
             proposed=solution.plan if solution else None,
             observation=observation,
             curves=curves,
+            couplings=self._estimator.topology.strengths,
             candidates=solution.candidates if solution else (),
             predicted=solution.objective if solution else None,
             incumbent_predicted=solution.incumbent_objective if solution else None,
