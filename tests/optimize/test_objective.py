@@ -23,7 +23,7 @@ from eigenmesh.mesh import (
     admitted_latency,
     blocked_fraction,
 )
-from eigenmesh.mesh.curve import Array
+from eigenmesh.mesh.curve import RHO_MAX, Array
 from eigenmesh.optimize.encoding import rungs_of
 from eigenmesh.optimize.objective import NEAREST, Objective
 from eigenmesh.optimize.problem import Problem
@@ -130,9 +130,13 @@ def reference(problem: Problem, plan: Plan) -> float:
         cost = 0.0
         for k, load in loads.items():
             curve, m = curves[k], inner(plan, k, loads)
-            latency = float(
-                admitted_latency(felt(k, loads), curve.t0, curve.capacity, m, curve.variability)
-            )
+            at = felt(k, loads)
+            latency = float(admitted_latency(at, curve.t0, curve.capacity, m, curve.variability))
+            if policy.quantile is not None:
+                at = min(at, RHO_MAX * curve.capacity)
+                latency *= problem.tails.get(k, 1.0) * (
+                    curve.quantile(at, policy.quantile) / curve.latency(at)
+                )
             rejected = load * blocked(k, loads)
             cost += (load - rejected) * latency
             cost += policy.error_price * rejected
@@ -195,12 +199,17 @@ def random_weights(objective: Objective, seed: int) -> Array:
     load=st.floats(0.1, 1.4),
     spill=st.floats(0.0, 1.0),
     mesh=st.sampled_from(["apart", "hosts", "calls"]),
+    quantile=st.sampled_from([None, 0.5, 0.99]),
 )
 def test_objective_is_the_plain_reference(
-    make_mesh: Make, seed: int, load: float, spill: float, mesh: str
+    make_mesh: Make, seed: int, load: float, spill: float, mesh: str, quantile: float | None
 ) -> None:
-    policy = ObjectivePolicy(slo=0.04, spill=spill, churn_price=0.01, limit_churn_price=0.01)
-    problem = make_mesh(4, 3, seed, load=load, subsets=True, objective=policy)
+    policy = ObjectivePolicy(
+        quantile, slo=0.04, spill=spill, churn_price=0.01, limit_churn_price=0.01
+    )
+    problem = make_mesh(
+        4, 3, seed, load=load, subsets=True, objective=policy, tails={"c1": 1.3, "c2": 0.7}
+    )
     rng = np.random.default_rng(seed)
     limits = {
         k: BreakerLimits.around(int(m))
@@ -211,13 +220,14 @@ def test_objective_is_the_plain_reference(
         problem = calling(problem, seed) if mesh == "calls" else coupled(problem, seed)
     problem = replace(problem, incumbent=Plan(problem.incumbent.weights, limits))
     objective = Objective(problem)
+    near = 1e-10 if quantile is None else 2e-3  # a quantile is read off a table
     plan = objective.plan(
         random_weights(objective, seed),
         rng.integers(4, 200, len(objective.clusters)).astype(np.float64),
     )
-    assert objective.of_plan(plan) == pytest.approx(reference(problem, plan), rel=1e-10)
+    assert objective.of_plan(plan) == pytest.approx(reference(problem, plan), rel=near)
     incumbent = problem.incumbent
-    assert objective.of_plan(incumbent) == pytest.approx(reference(problem, incumbent), rel=1e-10)
+    assert objective.of_plan(incumbent) == pytest.approx(reference(problem, incumbent), rel=near)
 
 
 @settings(max_examples=40, deadline=None)

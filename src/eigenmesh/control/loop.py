@@ -184,6 +184,9 @@ class ControlLoop:
             topology=self._estimator.topology,
             demands=expected,
             curves={name: curves[name].curve for name in settings.topology.steered_clusters},
+            tails={}
+            if (q := settings.objective.quantile) is None
+            else {name: estimate.tail(q) for name, estimate in curves.items()},
             incumbent=incumbent,
             objective=settings.objective,
             guard=settings.guard,

@@ -17,13 +17,17 @@ that is then retried. The whole is
     J = sum_s omega_s J_s + churn_price * (moved share of the traffic)
                           + limit_churn_price * (mean number of rungs moved)
 
-in seconds per request. Demands of called routes follow the weights of the calling ones, and
-sum_r d_r in J_s counts what enters from outside only: T_k is a cluster's own time, so that the sum
-is the mean over whole trees of calls (`mesh.coupling`). The SLO, too, is held against each
-cluster's own time. What is offered makes calls, also if it is then rejected. On a shared host the
-queue is that of the equivalent load e_k, and a limit on the cluster's own requests in flight is
-one of m_k e_k / l_k on that queue; a caller's limit also counts requests that wait for calls, as
-many as there are under the incumbent.
+in seconds per request.
+
+If the policy names a quantile, T_k is that quantile of the cluster's latency: the mean times what
+the curve has between the two at this load.
+
+Demands of called routes follow the weights of the calling ones, and sum_r d_r in J_s counts what
+enters from outside only: T_k is a cluster's own time, so that the sum is the mean over whole trees
+of calls (`mesh.coupling`). The SLO, too, is held against each cluster's own time. What is offered
+makes calls, also if it is then rejected. On a shared host the queue is that of the equivalent load
+e_k, and a limit on the cluster's own requests in flight is one of m_k e_k / l_k on that queue; a
+caller's limit also counts requests that wait for calls, as many as there are under the incumbent.
 
 The rungs of a cluster are multiples of its in-flight requests at the knee of its curve. A cluster
 whose plan has no limit is taken to have Envoy's default of 1,024 requests
@@ -41,7 +45,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eigenmesh.mesh import BreakerLimits, Calls, Plan, Pools, admitted_latency, blocked_fraction
-from eigenmesh.mesh.curve import Array
+from eigenmesh.mesh.curve import RHO_MAX, Array, stretch
 from eigenmesh.mesh.curve import latency as latency_of
 from eigenmesh.optimize.encoding import Ints, rungs_of
 from eigenmesh.optimize.problem import Problem
@@ -63,6 +67,8 @@ _SMOOTH = 3e-3
 """Corner radius of |w - w0| in gradients, as a fraction of an even share of the route."""
 _STEP = 1e-5
 """Step of the differences in the queue's load, as a fraction of the capacity."""
+_NODES = 65
+"""Utilisations at which a curve's quantiles are computed; between them they are read off."""
 _LEAST_SHARE = 1e-3
 """Share of a host's load below which a cluster's limit in terms of the host grows no more."""
 
@@ -127,6 +133,12 @@ class Objective:
         self.factors = np.array([s.demand_factor for s in policy.scenarios])
         omega = np.array([s.weight for s in policy.scenarios])
         self.omega = omega / omega.sum()
+        self._stretch: Array | None = None
+        if policy.quantile is not None:
+            nodes, servers = np.linspace(0.0, RHO_MAX, _NODES), self.capacity * self.t0
+            tails = np.array([problem.tails.get(name, 1.0) for name in self.clusters])
+            curve = stretch(nodes, servers[:, None], policy.quantile, self.variability[:, None])
+            self._stretch = tails[:, None] * curve
         self._occupied = self._waiting() if self.calls.depth else np.ones(len(curves))
         knee = np.array([c.in_flight(policy.knee * c.capacity) for c in curves])
         ladder = np.ceil(np.outer(knee * self._occupied, policy.ladder))
@@ -473,6 +485,8 @@ class Objective:
             felt, inner = load, limits / self._occupied[some]
         blocked = blocked_fraction(felt, t0, capacity, inner)
         latency = admitted_latency(felt, t0, capacity, inner, self.variability[some])
+        if self._stretch is not None:
+            latency = latency * _read(self._stretch[some], felt / capacity)
         served = latency + policy.slo_price * np.maximum(0.0, latency - policy.slo)
         out: Array = load * ((1.0 - blocked) * served + policy.error_price * blocked + egress)
         return out
@@ -495,6 +509,16 @@ class Objective:
     def _chunks(self, count: int) -> list[slice]:
         size = max(1, _CHUNK // (len(self.factors) * len(self.initial)))
         return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def _read(table: Array, rho: Array) -> Array:
+    """Of a table (clusters, _NODES) over utilisations up to RHO_MAX, at rho (..., clusters)."""
+    x = np.clip(rho / RHO_MAX, 0.0, 1.0) * (_NODES - 1)
+    cell = np.minimum(x.astype(np.int64), _NODES - 2)
+    every = np.arange(len(table))
+    low = table[every, cell]
+    out: Array = low + (x - cell) * (table[every, cell + 1] - low)
+    return out
 
 
 class _Near:
