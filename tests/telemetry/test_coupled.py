@@ -113,6 +113,17 @@ def test_what_a_neighbour_does_is_learned_and_is_no_change() -> None:
     assert told(apart, loads)["a"] > 1.3 * truth
 
 
+def test_a_neighbour_that_gets_busier_for_good_is_no_change() -> None:
+    run, coupled, apart = Run(BOX, 0), CoupledEstimator(box(None)), CoupledEstimator(box(0.0))
+    for window in range(30):
+        demands = {**USUAL, "rb": 20.0 if window < 20 else 48.0}
+        observation = run.window(demands, 2.0)
+        for estimator in (coupled, apart):
+            estimator.update(observation, BOX.weights)
+    assert coupled.estimates["a"].changed_at is None
+    assert apart.estimates["a"].changed_at is not None
+
+
 def test_a_coupling_that_is_told_is_kept() -> None:
     run, coupled = Run(BOX, 2), CoupledEstimator(box(0.9))
     for _ in range(8):
