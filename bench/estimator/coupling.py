@@ -3,11 +3,14 @@
 Clusters of one host, or one that calls others, are observed for `WINDOWS` windows while every
 demand is drawn anew, within SWING of its mean, each REDRAWN windows. Then the watched cluster's
 latency, calls and all, is predicted at the mean demands with the neighbour's at 0.7 and 1.3 times,
-the loads given. Raw trials go to bench/results/coupling.json, the table to coupling.md.
+the loads given. And a neighbour's demand is more than doubled for good: that is no change of the
+watched cluster. Raw trials go to bench/results/coupling.json, the tables to coupling.md.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +24,8 @@ from eigenmesh.telemetry.coupled import CoupledEstimator
 from tests.telemetry.machines import Machines, Run, Service
 
 WINDOWS, SECONDS, REDRAWN, SWING = 40, 2.0, 4, 0.15
+BEFORE, AFTER = 30, 14
+"""Windows either side of a neighbour's step."""
 FACTORS = (0.7, 1.3)
 STORIES = ("learned", "told", "ignored")
 
@@ -165,13 +170,80 @@ def trial(scene: Scene, seed: int) -> dict[str, Any]:
     }
 
 
-def trials(seeds: int, jobs: int) -> list[dict[str, Any]]:
+def step(scene: Scene, seed: int) -> dict[str, Any]:
+    """Whether a change of the watched cluster was believed after its neighbour's demand went, for
+    good, from half to 1.2 times the mean; and the error of its latency at the demand before."""
+    run = Run(scene.machines, seed)
+    stories = {s: CoupledEstimator(scene.topology(s)) for s in STORIES}
+    calm = {**scene.demands, scene.neighbour: 0.5 * scene.demands[scene.neighbour]}
+    busy = {**scene.demands, scene.neighbour: 1.2 * scene.demands[scene.neighbour]}
+    run.window(calm, 20.0)
+    for window in range(BEFORE + AFTER):
+        # Both swing, the neighbour not in step with the watched.
+        wave = {
+            r: math.cos(window / 2.0) if r == scene.neighbour else math.sin(window / 3.0)
+            for r in calm
+        }
+        demands = {
+            r: d * (1.0 + SWING * wave[r]) for r, d in (calm if window < BEFORE else busy).items()
+        }
+        observation = run.window(demands, SECONDS)
+        for coupled in stories.values():
+            coupled.update(observation, scene.machines.weights)
+    since = run.time - AFTER * SECONDS
+    watched = {s: c.estimates[scene.watched].changed_at for s, c in stories.items()}
+    truth = scene.truth(calm)
+    return {
+        "scene": scene.name,
+        "seed": seed,
+        "changed": {s: at is not None and at > since for s, at in watched.items()},
+        "error": {s: brief(error(scene.predicted(c, calm), truth)) for s, c in stories.items()},
+    }
+
+
+def figures(seeds: int, jobs: int) -> dict[str, list[dict[str, Any]]]:
+    """Raw figures of both, by seed."""
     cases = [(scene, seed) for scene in SCENES for seed in range(seeds)]
+    stepped = [(scene, seed) for scene in SCENES[:2] for seed in range(seeds)]
     with ProcessPoolExecutor(jobs) as pool:
-        return list(pool.map(trial, *zip(*cases, strict=True), chunksize=2))
+        return {
+            "trials": list(pool.map(trial, *zip(*cases, strict=True), chunksize=2)),
+            "steps": list(pool.map(step, *zip(*stepped, strict=True), chunksize=2)),
+        }
 
 
-def markdown(found: Sequence[Mapping[str, Any]]) -> str:
+def to_json(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """One line a seed."""
+    parts = [
+        f"{json.dumps(name)}: [\n" + ",\n".join(json.dumps(one) for one in seeds) + "\n]"
+        for name, seeds in found.items()
+    ]
+    return "{" + ",\n".join(parts) + "}\n"
+
+
+def markdown(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Both tables."""
+    return "\n".join((_trials(found["trials"]), _steps(found["steps"])))
+
+
+def _steps(found: Sequence[Mapping[str, Any]]) -> str:
+    seeds = len({t["seed"] for t in found})
+    lines = [
+        f"The neighbour's demand goes from half to 1.2 times its mean, for good ({seeds} seeds, "
+        f"coupling {' / '.join(STORIES)}):",
+        "",
+        "| | seeds that believe in a change | error of latency at the demand before |",
+        "|---|---|---|",
+    ]
+    for scene in dict.fromkeys(t["scene"] for t in found):
+        here = [t for t in found if t["scene"] == scene]
+        changed = " / ".join(str(sum(t["changed"][s] for t in here)) for s in STORIES)
+        errors = " / ".join(f"{np.median([t['error'][s] for t in here]):.0%}" for s in STORIES)
+        lines.append(f"| {scene} | {changed} | {errors} |")
+    return "\n".join([*lines, ""])
+
+
+def _trials(found: Sequence[Mapping[str, Any]]) -> str:
     seeds = len({t["seed"] for t in found})
     lines = [
         f"Median error of a cluster's predicted latency when its neighbour's demand changes, over "

@@ -164,6 +164,7 @@ def test_a_decision_comes_back_whole(tmp_path: Path) -> None:
         incumbent_predicted=0.03,
         predicted_latency=0.019,
         seconds=0.2,
+        couplings={"host h": 0.5},
     )
     journal = Journal(tmp_path / "j.sqlite")
     journal.record(whole)
@@ -183,6 +184,7 @@ def test_a_decision_of_an_older_journal_is_read(tmp_path: Path) -> None:
             del body["observation"][later]
         for later in ("resolutions", "errors", "connections", "pending"):
             del body["observation"]["clusters"]["a"][later]
+        del body["couplings"]
         db.execute("UPDATE decisions SET body = ?", (json.dumps(body),))
     old = journal.decision(1)
     assert old is not None

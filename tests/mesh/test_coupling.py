@@ -74,7 +74,9 @@ def test_a_coupling_that_nobody_told_is_none_until_it_is_learned() -> None:
     topology = Topology((Cluster("a", "h"), Cluster("b", "h")), (Route("r", ("a", "b")),))
     assert topology.couplings == {"h": None}
     assert Pools(topology, ("a", "b")).none
+    assert topology.strengths == {}
     learned = topology.with_learned({"h": 0.5}, {})
+    assert learned.strengths == {"host h": 0.5}
     assert Pools(learned, ("a", "b")).felt(np.array([0.1, 0.2])).tolist() == [0.2, 0.25]
 
 
@@ -95,6 +97,8 @@ CALLING = Topology(
 
 def test_calls_make_demand_and_pass_prices_on() -> None:
     topology = CALLING.with_learned({}, {("front-2", "users"): 3.0, ("front-1", "users"): 9.0})
+    assert topology.strengths["front-1 calls users"] == 2.0, "what was told stays"
+    assert topology.strengths["front-2 calls users"] == 3.0
     calls = Calls(topology, topology.cluster_names)
     assert calls.depth == 2
     made = calls.made(np.array([10.0, 1.0, 4.0, 7.0]))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eigenmesh.mesh import LatencyCurve, MeshError, admitted_latency, blocked_fraction
+from eigenmesh.mesh.curve import stretch
 
 curves = st.builds(
     LatencyCurve,
@@ -137,3 +138,13 @@ def test_quantiles_grow_with_the_load_and_beyond_capacity(servers: float) -> Non
 def test_what_is_no_fraction_is_no_quantile(q: float) -> None:
     with pytest.raises(MeshError, match="quantile"):
         LatencyCurve(0.01, 100.0).quantile(1.0, q)
+
+
+@pytest.mark.parametrize("q", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("servers", [1.0, 2.5, 40.0])
+def test_many_curves_at_once_have_the_quantiles_of_each(servers: float, q: float) -> None:
+    curve = LatencyCurve(0.02, servers / 0.02, 1.5)
+    rho = np.array([0.0, 0.3, 0.6, 0.8, 0.97])
+    found = stretch(rho[:, None], np.array([servers, 7.0]), q, 1.5)[:, 0]
+    for at, ratio in zip((rho * curve.capacity).tolist(), found.tolist(), strict=True):
+        assert ratio == pytest.approx(curve.quantile(at, q) / curve.latency(at), rel=1e-6)

@@ -16,6 +16,8 @@ from eigenmesh.optimize.portfolio import solve
 from eigenmesh.optimize.problem import CircuitSettings, Problem, Solution
 from eigenmesh.optimize.starts import SEVERAL, is_crowded, starts
 
+from .couplings import calling, coupled
+
 Make = Callable[..., Problem]
 
 
@@ -175,3 +177,16 @@ def test_several_starts_find_lower_valleys(make_mesh: Make, seed: int) -> None:
     assert len(found) == SEVERAL
     ends = [float(objective.evaluate(slsqp(objective, limits, w).value, limits)) for w in found]
     assert min(ends) < max(ends)
+
+
+@pytest.mark.parametrize("couple", [coupled, calling])
+def test_circuits_and_rivals_know_hosts_and_calls(
+    make_mesh: Make, couple: Callable[[Problem, int], Problem]
+) -> None:
+    problem = couple(make_mesh(4, 2, 3, load=0.6), 3)
+    assert is_crowded(Objective(problem)) or couple is calling
+    solution = solve(replace(problem, circuits=CircuitSettings(seconds=60.0)))
+    check(problem, solution)
+    assert solution.objective < solution.incumbent_objective
+    weights = [c.objective for c in solution.candidates if c.part == "weights"]
+    assert max(weights[:2]) < 1.005 * min(weights[:2]), "the circuit and its rival agree"

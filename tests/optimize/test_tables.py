@@ -10,9 +10,12 @@ from eigenmesh.optimize import tables
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import Problem
 
+from .couplings import calling, coupled
+
 Make = Callable[..., Problem]
 
 
+@pytest.mark.parametrize("quantile", [None, 0.99])
 @pytest.mark.parametrize("load", [0.3, 0.8, 1.2])
 @pytest.mark.parametrize(
     ("clusters", "routes", "block"),
@@ -24,10 +27,11 @@ def test_the_fast_table_is_the_objective(
     routes: int,
     block: list[int],
     load: float,
+    quantile: float | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tables, "EXACT", 1)
-    policy = ObjectivePolicy(slo=0.03, spill=0.9)
+    policy = ObjectivePolicy(quantile, slo=0.03, spill=0.9)
     guard = GuardPolicy(min_limit=12)  # makes some rungs equal
     problem = make_mesh(
         clusters, routes, clusters + routes, load=load, subsets=True, objective=policy, guard=guard
@@ -49,3 +53,18 @@ def test_small_tables_are_exact(make_mesh: Make) -> None:
     rungs = objective.initial_rungs
     found = tables.block_costs(objective, objective.initial, range(5), rungs)
     assert np.array_equal(found, objective.diagonal(objective.initial, range(5), rungs))
+
+
+@pytest.mark.parametrize("couple", [coupled, calling])
+def test_tables_know_hosts_and_calls(
+    make_mesh: Make,
+    couple: Callable[[Problem, int], Problem],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tables, "EXACT", 1)
+    objective = Objective(couple(make_mesh(6, 2, 4, load=0.9), 4))
+    assert objective.calls.depth == (couple is calling)
+    w, rungs = objective.capacity_weights(), objective.initial_rungs
+    exact = objective.diagonal(w, range(6), rungs)
+    found = tables.block_costs(objective, w, range(6), rungs)
+    assert np.abs(found - exact).max() < 1e-3 * exact.std()

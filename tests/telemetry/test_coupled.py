@@ -11,15 +11,14 @@ from eigenmesh.mesh import (
     Call,
     Cluster,
     ClusterObservation,
-    CurveEstimate,
     Host,
-    LatencyCurve,
     Observation,
     Pools,
     Route,
     Topology,
 )
 from eigenmesh.telemetry.coupled import CoupledEstimator, equivalent
+from eigenmesh.telemetry.estimator import Estimator
 
 from .machines import Machines, Run, Service
 
@@ -90,13 +89,12 @@ def test_one_shared_processor_shows_what_is_on_all_of_it() -> None:
         n: ClusterObservation(load[n], load[n], s / (1.0 - busy), load[n] * s / (1.0 - busy))
         for n, s in service.items()
     }
-    known = {n: CurveEstimate(LatencyCurve(s, 1.0 / s), 0.1, 0.1, 9) for n, s in service.items()}
-    for estimates in ({}, known):
-        for name, alone in equivalent(seen, 1.0, estimates).items():
-            assert alone.load * service[name] == pytest.approx(busy)
-            assert alone.in_flight == pytest.approx(busy / (1.0 - busy))
-            assert alone.in_flight == pytest.approx(alone.load * (alone.mean or 0.0))
-    assert equivalent(seen, 0.0, known) == seen
+    for name, alone in equivalent(seen, 1.0, {"a": 0.02, "b": 0.05}).items():
+        assert alone.load * service[name] == pytest.approx(busy)
+        assert alone.in_flight == pytest.approx(busy / (1.0 - busy))
+        assert alone.in_flight == pytest.approx(alone.load * (alone.mean or 0.0))
+    assert equivalent(seen, 0.0, {"a": 0.02, "b": 0.05}) == seen
+    assert equivalent(seen, 1.0, {}) == seen
 
 
 def test_what_a_neighbour_does_is_learned_and_is_no_change() -> None:
@@ -113,6 +111,17 @@ def test_what_a_neighbour_does_is_learned_and_is_no_change() -> None:
     loads = {"a": 80.0, "b": 20.0}
     assert told(coupled, loads)["a"] == pytest.approx(truth, rel=0.15)
     assert told(apart, loads)["a"] > 1.3 * truth
+
+
+def test_a_neighbour_that_gets_busier_for_good_is_no_change() -> None:
+    run, coupled, apart = Run(BOX, 0), CoupledEstimator(box(None)), CoupledEstimator(box(0.0))
+    for window in range(30):
+        demands = {**USUAL, "rb": 20.0 if window < 20 else 48.0}
+        observation = run.window(demands, 2.0)
+        for estimator in (coupled, apart):
+            estimator.update(observation, BOX.weights)
+    assert coupled.estimates["a"].changed_at is None
+    assert apart.estimates["a"].changed_at is not None
 
 
 def test_a_coupling_that_is_told_is_kept() -> None:
@@ -174,3 +183,12 @@ def test_a_host_that_is_told_otherwise_begins_anew() -> None:
     for _ in range(3):
         coupled.update(run.window(USUAL, 2.0), BOX.weights)
     assert CoupledEstimator.from_dict(box(1.0), coupled.to_dict()).estimates == {}
+
+
+def test_what_was_learned_before_there_were_couplings_is_kept() -> None:
+    run, plain = Run(BOX, 7), Estimator()
+    for _ in range(3):
+        plain.update(run.window(USUAL, 2.0))
+    apart = Topology((Cluster("a"), Cluster("b")), box(None).routes)
+    assert CoupledEstimator.from_dict(apart, plain.to_dict()).estimates == plain.estimates
+    assert CoupledEstimator.from_dict(box(None), plain.to_dict()).estimates == {}

@@ -56,6 +56,7 @@ def decision_message(decision: Decision) -> pb.Decision:
         predicted=decision.predicted,
         incumbent_predicted=decision.incumbent_predicted,
         predicted_latency=decision.predicted_latency,
+        couplings=decision.couplings,
     )
     if decision.proposed is not None:
         message.proposed.CopyFrom(plan_message(decision.proposed))

@@ -38,6 +38,9 @@ def show_decision(decision: pb.Decision, console: Console | None = None) -> None
     if decision.clusters:
         console.print(_clusters(decision.clusters))
         console.print(_curves(decision.clusters))
+    if decision.couplings:
+        known = ", ".join(f"{name} {value:.2f}" for name, value in decision.couplings.items())
+        say(f"coupling: {known}")
     if len({one.proxy for one in decision.proxies}) > 1:
         console.print(_proxies(decision.proxies))
     if decision.candidates:

@@ -184,6 +184,9 @@ class ControlLoop:
             topology=self._estimator.topology,
             demands=expected,
             curves={name: curves[name].curve for name in settings.topology.steered_clusters},
+            tails={}
+            if (q := settings.objective.quantile) is None
+            else {name: estimate.tail(q) for name, estimate in curves.items()},
             incumbent=incumbent,
             objective=settings.objective,
             guard=settings.guard,
@@ -263,6 +266,7 @@ class ControlLoop:
             proposed=solution.plan if solution else None,
             observation=observation,
             curves=curves,
+            couplings=self._estimator.topology.strengths,
             candidates=solution.candidates if solution else (),
             predicted=solution.objective if solution else None,
             incumbent_predicted=solution.incumbent_objective if solution else None,

@@ -51,6 +51,7 @@ def to_body(decision: Decision) -> dict[str, Any]:
         ],
         **{name: getattr(decision, name) for name in _PREDICTIONS},
         "seconds": decision.seconds,
+        "couplings": dict(decision.couplings),
     }
 
 
@@ -70,6 +71,7 @@ def from_body(number: int, time: float, action: str, why: str, body: Mapping[str
         cuts=tuple(Cut(**c) for c in body["cuts"]),
         **{name: body[name] for name in _PREDICTIONS},
         seconds=body["seconds"],
+        couplings=body.get("couplings", {}),
     )
 
 

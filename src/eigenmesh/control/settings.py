@@ -72,6 +72,7 @@ class ScenarioSettings(Strict):
 class Objective(Strict):
     """Prices in seconds per request; see ObjectivePolicy."""
 
+    quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
     slo: Seconds = ObjectivePolicy.slo
     slo_price: Price = ObjectivePolicy.slo_price
     error_price: Price = ObjectivePolicy.error_price
@@ -90,6 +91,7 @@ class Objective(Strict):
 
     def policy(self) -> ObjectivePolicy:
         return ObjectivePolicy(
+            quantile=self.quantile,
             slo=self.slo,
             slo_price=self.slo_price,
             error_price=self.error_price,

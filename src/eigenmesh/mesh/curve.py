@@ -56,6 +56,35 @@ def latency(
     return out
 
 
+def stretch(rho: ArrayLike, servers: ArrayLike, q: float, variability: ArrayLike = 1.0) -> Array:
+    """Quantile q of the latency over its mean, at utilisations rho of up to RHO_MAX; broadcasts.
+
+    For many curves at once what `LatencyCurve.quantile` is for one. Raises MeshError unless
+    0 < q < 1.
+    """
+    if not 0.0 < q < 1.0:
+        raise MeshError("quantile", q, "use a fraction between 0 and 1")
+    rho, servers, v = (np.asarray(x, dtype=np.float64) for x in (rho, servers, variability))
+    rho, servers, v = np.broadcast_arrays(np.minimum(rho, RHO_MAX), np.maximum(servers, 1.0), v)
+    waits = rho ** pool_exponent(servers)
+    # In units of t0 the service rate is 1; the singularity at equal rates is stepped around.
+    start = servers * (1.0 - rho) / v
+    start = np.where(np.abs(start - 1.0) < 1e-6, 1.0 + 1e-6, start)
+
+    def above(times: Array) -> Array:
+        served, started = np.exp(-times), np.exp(-start * times)
+        return (1.0 - waits) * served + waits * (start * served - started) / (start - 1.0)
+
+    # The sum of both times is below the sum of their quantiles at (1 - q) / 2.
+    low, high = np.zeros(rho.shape), -math.log((1.0 - q) / 2.0) * (1.0 + 1.0 / start)
+    for _ in range(45):
+        middle = 0.5 * (low + high)
+        beyond = above(middle) > 1.0 - q
+        low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
+    out: Array = 0.5 * (low + high) / (1.0 + waits / start)
+    return out
+
+
 @dataclass(frozen=True, slots=True)
 class LatencyCurve:
     """t0: seconds at no load. capacity: requests/s at which latency diverges.
@@ -137,13 +166,16 @@ class CurveEstimate:
         """Latency in seconds that a fraction q of the requests stays below; between measured
         quantiles the correction is interpolated, beyond them the nearest one's holds. Raises
         MeshError unless 0 < q < 1."""
-        latency = self.curve.quantile(load, q)
+        return self.curve.quantile(load, q) * self.tail(q)
+
+    def tail(self, q: float) -> float:
+        """What a quantile of the curve is to be multiplied by."""
         if not self.tails:
-            return latency
+            return 1.0
         known = sorted(self.tails)
         factors = [math.log(self.tails[k]) for k in known]
         nines = [-math.log1p(-k) for k in known]
-        return latency * math.exp(float(np.interp(-math.log1p(-q), nines, factors)))
+        return math.exp(float(np.interp(-math.log1p(-q), nines, factors)))
 
     def to_dict(self) -> dict[str, Any]:
         return {

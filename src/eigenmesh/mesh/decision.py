@@ -52,6 +52,7 @@ class Decision:
     proposed: the optimiser's plan; plan: what the guard left of it (the incumbent on HOLD).
     predicted, incumbent_predicted: objective in seconds per request, None without curves.
     predicted_latency: rate-weighted mean in seconds under `plan` at the demand expected next.
+    couplings: what was known of shared hosts and calls (`Topology.strengths`).
     """
 
     number: int
@@ -68,3 +69,4 @@ class Decision:
     incumbent_predicted: float | None = None
     predicted_latency: float | None = None
     seconds: float = 0.0
+    couplings: Mapping[str, float] = field(default_factory=dict)

@@ -20,7 +20,10 @@ class Scenario:
 class ObjectivePolicy:
     """Prices that make one number of a plan, in seconds per request.
 
-    slo: seconds; mean latency of a cluster beyond it is charged `slo_price` times over.
+    quantile: of a cluster's latency that counts, a fraction; None: the mean. Over several
+        clusters, or calls, quantiles are weighted and summed as means are, which is not the
+        quantile of the whole.
+    slo: seconds; that latency of a cluster beyond it is charged `slo_price` times over.
     error_price: seconds of latency that one failed or rejected request is worth.
     churn_price: seconds charged for moving all traffic of the mesh to other clusters.
     limit_churn_price: seconds charged for moving every limit by one rung.
@@ -31,6 +34,7 @@ class ObjectivePolicy:
     knee: utilisation taken as the knee.
     """
 
+    quantile: float | None = None
     slo: float = 0.1
     slo_price: float = 2.0
     error_price: float = 1.0
@@ -42,6 +46,8 @@ class ObjectivePolicy:
     knee: float = 0.8
 
     def __post_init__(self) -> None:
+        if self.quantile is not None and not 0.0 < self.quantile < 1.0:
+            raise MeshError("quantile", self.quantile, "use a fraction between 0 and 1, or none")
         if len(self.ladder) & (len(self.ladder) - 1) or not self.ladder:
             raise MeshError("ladder", list(self.ladder), "give 2, 4, 8, ... rungs")
         if list(self.ladder) != sorted(set(self.ladder)) or self.ladder[0] <= 0:

@@ -170,6 +170,16 @@ class Topology:
         told = {h.name: h.coupling for h in self.hosts}
         return {host: told.get(host) for host in self.shared_hosts}
 
+    @cached_property
+    def strengths(self) -> Mapping[str, float]:
+        """All couplings that are known, for people to read: `host NAME` -> coupling,
+        `CLUSTER calls ROUTE` -> requests."""
+        hosts = {f"host {name}": value for name, value in self.couplings.items()}
+        calls = {
+            f"{c.name} calls {call.route}": call.ratio for c in self.clusters for call in c.calls
+        }
+        return {name: value for name, value in {**hosts, **calls}.items() if value is not None}
+
     def with_learned(
         self, couplings: Mapping[str, float], ratios: Mapping[tuple[str, str], float]
     ) -> Topology:

@@ -17,13 +17,18 @@ that is then retried. The whole is
     J = sum_s omega_s J_s + churn_price * (moved share of the traffic)
                           + limit_churn_price * (mean number of rungs moved)
 
-in seconds per request. Demands of called routes follow the weights of the calling ones, and
-sum_r d_r in J_s counts what enters from outside only: T_k is a cluster's own time, so that the sum
-is the mean over whole trees of calls (`mesh.coupling`). The SLO, too, is held against each
-cluster's own time. What is offered makes calls, also if it is then rejected. On a shared host the
-queue is that of the equivalent load e_k, and a limit on the cluster's own requests in flight is
-one of m_k e_k / l_k on that queue; a caller's limit also counts requests that wait for calls, as
-many as there are under the incumbent.
+in seconds per request.
+
+If the policy names a quantile, T_k is that quantile of the cluster's latency: the mean times what
+the curve has between the two at this load.
+
+Demands of called routes follow the weights of the calling ones, and sum_r d_r in J_s counts what
+enters from outside only: T_k is a cluster's own time, so that the sum is the mean over whole trees
+of calls (`mesh.coupling`). The SLO, too, is held against each cluster's own time. What is offered
+makes calls, also if it is then rejected. On a shared host the queue is that of the equivalent load
+e_k, to which the neighbours add what they do not reject at first: so a limit spares them, too. As
+it counts the cluster's own requests only, it is one of m_k e_k / l_k on that queue. A caller's
+limit also counts requests that wait for calls, as many as there are under the incumbent.
 
 The rungs of a cluster are multiples of its in-flight requests at the knee of its curve. A cluster
 whose plan has no limit is taken to have Envoy's default of 1,024 requests
@@ -41,9 +46,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eigenmesh.mesh import BreakerLimits, Calls, Plan, Pools, admitted_latency, blocked_fraction
-from eigenmesh.mesh.curve import Array
+from eigenmesh.mesh.curve import RHO_MAX, Array, stretch
 from eigenmesh.mesh.curve import latency as latency_of
 from eigenmesh.optimize.encoding import Ints, rungs_of
+from eigenmesh.optimize.near import Near
 from eigenmesh.optimize.problem import Problem
 from eigenmesh.optimize.segments import Segments
 from eigenmesh.optimize.simplex import fill, project
@@ -61,8 +67,8 @@ _CHUNK = 2**15
 """Elements of a temporary array: small enough for the cache, large enough for numpy."""
 _SMOOTH = 3e-3
 """Corner radius of |w - w0| in gradients, as a fraction of an even share of the route."""
-_STEP = 1e-5
-"""Step of the differences in the queue's load, as a fraction of the capacity."""
+_NODES = 65
+"""Utilisations at which a curve's quantiles are computed; between them they are read off."""
 _LEAST_SHARE = 1e-3
 """Share of a host's load below which a cluster's limit in terms of the host grows no more."""
 
@@ -73,7 +79,7 @@ class Expansion:
 
     value: J. gradient: by the weights (edges), without the price of moving them from the
     incumbent, which has a corner there. marginal, bend: first and second derivative of each
-    cluster's own cost by its load (clusters), from which J's curvature comes.
+    cluster's cost, and its neighbours', by its load (clusters), from which J's curvature comes.
     """
 
     w: Array
@@ -127,6 +133,12 @@ class Objective:
         self.factors = np.array([s.demand_factor for s in policy.scenarios])
         omega = np.array([s.weight for s in policy.scenarios])
         self.omega = omega / omega.sum()
+        self._stretch: Array | None = None
+        if policy.quantile is not None:
+            nodes, servers = np.linspace(0.0, RHO_MAX, _NODES), self.capacity * self.t0
+            tails = np.array([problem.tails.get(name, 1.0) for name in self.clusters])
+            curve = stretch(nodes, servers[:, None], policy.quantile, self.variability[:, None])
+            self._stretch = tails[:, None] * curve
         self._occupied = self._waiting() if self.calls.depth else np.ones(len(curves))
         knee = np.array([c.in_flight(policy.knee * c.capacity) for c in curves])
         ladder = np.ceil(np.outer(knee * self._occupied, policy.ladder))
@@ -230,7 +242,7 @@ class Objective:
         for part in self._chunks(len(w)):
             offered = self.offered(w[part])
             m = limits[part]
-            blocked = self._blocked(offered, self._felt(offered), m[:, None, :])
+            blocked = self._blocked(offered, self._felt(offered, offered), m[:, None, :])
             out[part] = self._price(w[part], offered, blocked, m, self.nearest_rungs(m))
         return out.reshape(batch)
 
@@ -274,31 +286,31 @@ class Objective:
         factors, spill, demands = self.factors[:, None], self.policy.spill, self.demands_at(w)
         demand = routes.spread(demands)
         offered = self.offered(w)
-        near = _Near(self, offered)
-        blocked = self._blocked(near.load, near.felt, limits)
+        first = self._near(offered, self._felt(offered, offered))
+        blocked = self._blocked(first.load, first.felt, limits)
         back = clusters.spread(blocked[0])
         returning = routes.sum(back * w)
         load = offered + spill * factors * self._shared_out(w, returning * demands)
-        here = _Near(self, load)
-        cost = self.cost(here.load, limits, felt=here.felt)
+        near = self._near(load, self._felt(load, load * (1.0 - blocked[0])))
+        cost = self.cost(near.load, limits, felt=near.felt)
         scale = (self.omega / (self.factors * self.total))[:, None]
         value = float((cost[0] * scale).sum() + self.weight_churn(w))
         value += float(self._limit_churn(self.nearest_rungs(limits)))
-        marginal = factors * here.slope(cost, scale)
+        # Neighbours feel what is not rejected at first.
+        pressure = near.pressure(cost, scale * factors)
+        marginal = near.slope(cost, scale * factors) + pressure * (1.0 - blocked[0])
         slope = clusters.spread(marginal)
         # How dear it is when a request of route r returns: h_r = spill d_r sum_k slope_k w_rk.
         h = spill * demands * routes.sum(slope * w)
-        price = (slope * (1.0 + spill * routes.spread(returning))).sum(axis=0)
-        rejecting = factors * near.slope(blocked, self._shared_out(w, h))
+        own = (slope * (1.0 + spill * routes.spread(returning))).sum(axis=0)
+        rejecting = factors * self._shared_out(w, h) - load * pressure
+        offering = first.slope(blocked, rejecting) + first.pressure(blocked, rejecting)
         # Of one more request on each edge; then with the calls that it makes.
-        price = price + clusters.spread(rejecting.sum(axis=0))
-        if calls.depth:
-            own = through = routes.sum(w * price)
-            for _ in range(calls.depth):
-                through = own + routes.sum(w * clusters.spread(calls.passed_on(through)))
-            price = price + clusters.spread(calls.passed_on(through))
+        price = own = own + clusters.spread(offering.sum(axis=0))
+        for _ in range(calls.depth):
+            price = own + clusters.spread(calls.passed_on(routes.sum(w * price)))
         gradient = demand * price + (routes.spread(h) * back).sum(axis=0)
-        bend = here.bend(cost, scale * factors**2).sum(axis=0)
+        bend = near.bend(cost, scale * factors**2).sum(axis=0)
         return Expansion(w, value, gradient, marginal.sum(axis=0), bend)
 
     def predicted_latency(self, plan: Plan) -> float:
@@ -306,10 +318,10 @@ class Objective:
         the observed demand."""
         w, limits = self.weights_of(plan), self.limits_of(plan)
         offered = self.loads(w)
-        blocked = self._blocked(offered, self._felt(offered), limits)
+        blocked = self._blocked(offered, self._felt(offered, offered), limits)
         back = self.by_route.sum(self.by_cluster.spread(blocked) * w) * self.demands_at(w)
         load = offered + self.policy.spill * self._shared_out(w, back)
-        felt = self._felt(load)
+        felt = self._felt(load, load * (1.0 - blocked))
         admitted = load * (1.0 - self._blocked(load, felt, limits))
         latency = self._latency(load, felt, limits)
         visits = offered.sum() / self.total
@@ -378,7 +390,7 @@ class Objective:
 
     def first_rejections(self, offered: Array) -> Array:
         """(..., clusters, levels): fraction that each rung rejects of these offered loads."""
-        felt = self._felt(offered)
+        felt = self._felt(offered, offered)
         table = self._blocked(offered[..., None, :], felt[..., None, :], self.ladder.T)
         out: Array = np.moveaxis(table, -2, -1)
         return out
@@ -422,7 +434,7 @@ class Objective:
     def _waiting(self) -> Array:
         """(clusters,) requests in flight, under the incumbent, over those not waiting for calls."""
         load = self.loads(self.initial)
-        own: Array = latency_of(self._felt(load), self.t0, self.capacity, self.variability)
+        own: Array = latency_of(self._felt(load, load), self.t0, self.capacity, self.variability)
         total = own
         for _ in range(self.calls.depth):
             routes = self.by_route.sum(self.initial * self.by_cluster.spread(total))
@@ -430,11 +442,15 @@ class Objective:
         out: Array = total / own
         return out
 
-    def _felt(self, load: Array) -> Array:
-        """Equivalent loads (..., clusters)."""
+    def _near(self, load: Array, felt: Array) -> Near:
+        return Near(self.pools, self.capacity, load, felt)
+
+    def _felt(self, load: Array, admitted: Array) -> Array:
+        """Equivalent loads (..., clusters), of own loads and what the neighbours admit."""
         if self.pools.none:
             return load
-        felt: Array = self.pools.felt(load / self.capacity) * self.capacity
+        used = admitted / self.capacity
+        felt: Array = load + (self.pools.felt(used) - used) * self.capacity
         return felt
 
     def _inner(self, load: Array, felt: Array, limits: Array) -> Array:
@@ -462,17 +478,16 @@ class Objective:
     ) -> Array:
         """Seconds of price per second of every cluster, or of some: the bracket of J_s.
 
-        felt: equivalent loads, if they are not those of `load`.
+        felt: equivalent loads; None where costs are `separable`.
         """
         policy, some = self.policy, slice(None) if of is None else list(of)
         t0, capacity, egress = self.t0[some], self.capacity[some], self.egress[some]
-        if of is None:
-            felt = self._felt(load) if felt is None else felt
-            inner = self._inner(load, felt, limits)
-        else:
-            felt, inner = load, limits / self._occupied[some]
+        felt = load if felt is None else felt
+        inner = self._inner(load, felt, limits) if of is None else limits / self._occupied[some]
         blocked = blocked_fraction(felt, t0, capacity, inner)
         latency = admitted_latency(felt, t0, capacity, inner, self.variability[some])
+        if self._stretch is not None:
+            latency = latency * _read(self._stretch[some], felt / capacity)
         served = latency + policy.slo_price * np.maximum(0.0, latency - policy.slo)
         out: Array = load * ((1.0 - blocked) * served + policy.error_price * blocked + egress)
         return out
@@ -482,7 +497,8 @@ class Objective:
         edges, demands = w[..., None, :], self.demands_at(w)[..., None, :]
         back = self.by_route.sum(self.by_cluster.spread(blocked) * edges) * demands
         load = offered + self.policy.spill * self.factors[:, None] * self._shared_out(edges, back)
-        cost = self.cost(load, limits[:, None, :]).sum(axis=-1)
+        felt = self._felt(load, load * (1.0 - blocked))
+        cost = self.cost(load, limits[:, None, :], felt=felt).sum(axis=-1)
         scale = self.omega / (self.factors * self.total)
         out: Array = cost @ scale + self.weight_churn(w) + self._limit_churn(rungs)
         return out
@@ -497,35 +513,11 @@ class Objective:
         return [slice(start, start + size) for start in range(0, count, size)]
 
 
-class _Near:
-    """Loads (..., clusters), those just above and below, and how what depends on them changes.
-
-    load, felt: (3 or 5, ...) own and equivalent loads: here, own load above and below, and where
-    hosts are shared, the equivalent load above and below. Where none is, the two are one. Below a
-    load of 0, should a step lead there, costs go on in a straight line.
-    """
-
-    def __init__(self, objective: Objective, load: Array) -> None:
-        self._capacity, self._pools = objective.capacity, objective.pools
-        self._step, felt = _STEP * objective.capacity, objective._felt(load)
-        above, below = load + self._step, load - self._step
-        self.load = self.felt = np.stack((load, above, below))
-        if not self._pools.none:
-            self.load = np.stack((load, above, below, load, load))
-            self.felt = np.stack((felt, felt, felt, felt + self._step, felt - self._step))
-
-    def slope(self, values: Array, weights: Array) -> Array:
-        """Derivatives by every load of the sum of weights * values; values at the points above."""
-        out: Array = weights * (values[1] - values[2]) / (2.0 * self._step)
-        if not self._pools.none:
-            through = weights * (values[3] - values[4]) / (2.0 * self._step)
-            out = out + self._pools.felt(through * self._capacity) / self._capacity
-        return out
-
-    def bend(self, values: Array, weights: Array) -> Array:
-        """Second derivatives of weights * values by each cluster's own load, without what own and
-        equivalent load do together."""
-        out: Array = values[1] - 2.0 * values[0] + values[2]
-        if not self._pools.none:
-            out = out + values[3] - 2.0 * values[0] + values[4]
-        return weights * out / self._step**2
+def _read(table: Array, rho: Array) -> Array:
+    """Of a table (clusters, _NODES) over utilisations up to RHO_MAX, at rho (..., clusters)."""
+    x = np.clip(rho / RHO_MAX, 0.0, 1.0) * (_NODES - 1)
+    cell = np.minimum(x.astype(np.int64), _NODES - 2)
+    every = np.arange(len(table))
+    low = table[every, cell]
+    out: Array = low + (x - cell) * (table[every, cell + 1] - low)
+    return out

@@ -73,7 +73,8 @@ class Problem:
     demands: route -> requests/s expected, for every route. curves: cluster -> curve, for
     every cluster that a route uses. incumbent: the plan in force. objective: prices and
     scenarios. guard: its bounds and limit range are constraints here; its step limits are not
-    (the guard applies them afterwards). seed: makes the solution reproducible.
+    (the guard applies them afterwards). seed: makes the solution reproducible. tails: cluster ->
+    what its quantiles are times the curve's, where that was measured (`CurveEstimate.tail`).
 
     Raises MeshError for anything a solver could not answer sensibly.
     """
@@ -86,12 +87,14 @@ class Problem:
     guard: GuardPolicy = field(default_factory=GuardPolicy)
     seed: int = 0
     solver: Solver = "best"
+    tails: Mapping[str, float] = field(default_factory=dict)
     circuits: CircuitSettings = field(default_factory=CircuitSettings)
 
     def __post_init__(self) -> None:
         # Own copies: the caller's mappings may change, or may not pickle.
         object.__setattr__(self, "demands", dict(self.demands))
         object.__setattr__(self, "curves", dict(self.curves))
+        object.__setattr__(self, "tails", dict(self.tails))
         if self.solver not in get_args(Solver):
             raise MeshError("solver", self.solver, f"use one of: {', '.join(get_args(Solver))}")
         if self.seed < 0:

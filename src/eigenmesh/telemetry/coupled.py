@@ -4,9 +4,11 @@ What the estimator is fed is what a cluster would have shown alone:
 
 - A caller's time without its calls (`mesh.coupling`): the mean latency less, for each call, the
   ratio times the called route's, and as many fewer requests in flight (Little's law).
-- On a shared host, the equivalent load. Its in-flight requests are the cluster's own plus, for each
-  neighbour, kappa times the neighbour's in terms of this cluster: N_j (capacity_k T_k) /
-  (capacity_j T_j). On one shared processor that is what is in flight on the whole of it.
+- On a shared host, the equivalent load l_k + kappa * sum_j l_j T_j / T_k, and as many requests in
+  flight, N_k + kappa * sum_j N_j. Where all slow down alike, latencies are in proportion to the
+  work, so that T_j / T_k (averaged over windows) is capacity_k / capacity_j. Learned capacities in
+  its place would feed on themselves: the more capacity, the more load. On one shared processor
+  this is what is on the whole of it, seen in requests of cluster k.
 
 So a neighbour that gets busier moves a cluster along its curve, which is no change of it. Where the
 coupling is not told, one estimator runs for each kappa of a grid; how well it foretold every
@@ -149,6 +151,8 @@ class _Host:
         self.kappas = tuple(kappas)
         self._stories = [Estimator(tuning) for _ in kappas]
         self._evidence = np.zeros(len(kappas))
+        self._took: dict[str, float] = {}
+        """Mean latency in seconds of each cluster, averaged over the same windows."""
 
     @property
     def coupling(self) -> float:
@@ -167,8 +171,9 @@ class _Host:
     def update(self, observation: Observation, own: Seen, noise: Mapping[str, float]) -> None:
         self._evidence *= math.exp(-1.0 / _MEMORY)
         here = {name: own[name] for name in self.names if name in own}
+        self._remember(here)
         for i, (kappa, story) in enumerate(zip(self.kappas, self._stories, strict=True)):
-            seen = equivalent(here, kappa, story.estimates)
+            seen = equivalent(here, kappa, self._took)
             few = {n: _few(here[n], seen[n], observation.window, noise.get(n, 0.0)) for n in seen}
             if len(self.kappas) > 1:
                 self._evidence[i] += sum(
@@ -178,8 +183,19 @@ class _Host:
                 )
             story.update(replace(observation, clusters=seen), few)
 
+    def _remember(self, here: Seen) -> None:
+        means = {name: seen.mean for name, seen in here.items() if seen.mean}
+        if len(means) < len(self.names):
+            return  # not the same windows for all: their ratio would say little
+        keep = math.exp(-1.0 / _RATIO_MEMORY) if self._took else 0.0
+        for name, mean in means.items():
+            # Of logarithms: a window of overload counts no more than another.
+            before = math.log(self._took.get(name, mean))
+            self._took[name] = math.exp(keep * before + (1.0 - keep) * math.log(mean))
+
     def to_dict(self) -> dict[str, Any]:
         return {
+            "took": self._took,
             "names": list(self.names),
             "kappas": list(self.kappas),
             "evidence": self._evidence.tolist(),
@@ -189,6 +205,7 @@ class _Host:
     def resume(self, data: Mapping[str, Any], tuning: Tuning | None) -> None:
         if (tuple(data["names"]), tuple(data["kappas"])) != (self.names, self.kappas):
             return
+        self._took = dict(data["took"])
         self._evidence = np.array(data["evidence"])
         self._stories = [Estimator.from_dict(story, tuning) for story in data["stories"]]
 
@@ -239,39 +256,25 @@ def _latency(observation: Observation, split: Mapping[str, float]) -> float | No
 
 
 def equivalent(
-    seen: Seen, kappa: float, estimates: Mapping[str, CurveEstimate]
+    seen: Seen, kappa: float, took: Mapping[str, float]
 ) -> dict[str, ClusterObservation]:
     """What the clusters of one host would have shown alone, at their equivalent loads.
 
-    estimates: where a cluster has none yet, its capacity is taken to be in inverse proportion to
-    its latency, as if all had the same slots.
+    took: mean latency in seconds of each cluster over the same time; while one is not known, they
+    are taken as they are.
     """
-    if kappa == 0.0:
+    if kappa == 0.0 or any(name not in took for name in seen):
         return dict(seen)
-
-    def pace(name: str) -> float:
-        """Requests/s, but for a factor that all clusters of the host share."""
-        if all(n in estimates for n in seen):
-            return estimates[name].curve.capacity
-        mean = seen[name].mean
-        return 1.0 / mean if mean else 0.0
-
-    def lasts(name: str) -> float:
-        mean = seen[name].mean
-        return mean if mean else estimates[name].curve.t0 if name in estimates else 0.0
-
     alone = {}
     for name, one in seen.items():
         load, throughput, in_flight = one.load, one.throughput, one.in_flight
-        idle = load <= 0.0 and throughput <= 0.0
-        for other, neighbour in seen.items():
-            if other == name or idle or not (pace(name) and pace(other)):
-                continue
-            share = kappa * pace(name) / pace(other)
-            load += share * neighbour.load
-            throughput += share * neighbour.throughput
-            if lasts(other):
-                in_flight += share * neighbour.in_flight * lasts(name) / lasts(other)
+        # A cluster without traffic shows nothing of itself.
+        others = [n for n in seen if n != name] if load > 0.0 or throughput > 0.0 else []
+        for other in others:
+            share = kappa * took[other] / took[name]
+            load += share * seen[other].load
+            throughput += share * seen[other].throughput
+            in_flight += kappa * seen[other].in_flight
         alone[name] = replace(one, load=load, throughput=throughput, in_flight=in_flight)
     return alone
 

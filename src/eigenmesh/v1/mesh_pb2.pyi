@@ -124,7 +124,7 @@ class ClusterLimits(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., max_requests: _Optional[int] = ..., max_connections: _Optional[int] = ..., max_pending_requests: _Optional[int] = ..., max_retries: _Optional[int] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("number", "time", "action", "why", "plan", "proposed", "clusters", "demands", "candidates", "cuts", "predicted", "incumbent_predicted", "took", "missing", "predicted_latency", "queries", "source", "left_out", "observed_at", "window", "proxies")
+    __slots__ = ("number", "time", "action", "why", "plan", "proposed", "clusters", "demands", "candidates", "cuts", "predicted", "incumbent_predicted", "took", "missing", "predicted_latency", "queries", "source", "left_out", "observed_at", "window", "proxies", "couplings")
     class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ACTION_UNSPECIFIED: _ClassVar[Decision.Action]
@@ -149,6 +149,13 @@ class Decision(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class CouplingsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
@@ -170,6 +177,7 @@ class Decision(_message.Message):
     OBSERVED_AT_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     PROXIES_FIELD_NUMBER: _ClassVar[int]
+    COUPLINGS_FIELD_NUMBER: _ClassVar[int]
     number: int
     time: _timestamp_pb2.Timestamp
     action: Decision.Action
@@ -191,7 +199,8 @@ class Decision(_message.Message):
     observed_at: _timestamp_pb2.Timestamp
     window: _duration_pb2.Duration
     proxies: _containers.RepeatedCompositeFieldContainer[ProxyLoad]
-    def __init__(self, number: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., action: _Optional[_Union[Decision.Action, str]] = ..., why: _Optional[str] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., proposed: _Optional[_Union[Plan, _Mapping]] = ..., clusters: _Optional[_Iterable[_Union[ClusterState, _Mapping]]] = ..., demands: _Optional[_Iterable[_Union[RouteDemand, _Mapping]]] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., cuts: _Optional[_Iterable[_Union[Cut, _Mapping]]] = ..., predicted: _Optional[float] = ..., incumbent_predicted: _Optional[float] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing: _Optional[_Mapping[str, str]] = ..., predicted_latency: _Optional[float] = ..., queries: _Optional[_Iterable[str]] = ..., source: _Optional[str] = ..., left_out: _Optional[_Mapping[str, str]] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., proxies: _Optional[_Iterable[_Union[ProxyLoad, _Mapping]]] = ...) -> None: ...
+    couplings: _containers.ScalarMap[str, float]
+    def __init__(self, number: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., action: _Optional[_Union[Decision.Action, str]] = ..., why: _Optional[str] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., proposed: _Optional[_Union[Plan, _Mapping]] = ..., clusters: _Optional[_Iterable[_Union[ClusterState, _Mapping]]] = ..., demands: _Optional[_Iterable[_Union[RouteDemand, _Mapping]]] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., cuts: _Optional[_Iterable[_Union[Cut, _Mapping]]] = ..., predicted: _Optional[float] = ..., incumbent_predicted: _Optional[float] = ..., took: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., missing: _Optional[_Mapping[str, str]] = ..., predicted_latency: _Optional[float] = ..., queries: _Optional[_Iterable[str]] = ..., source: _Optional[str] = ..., left_out: _Optional[_Mapping[str, str]] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., proxies: _Optional[_Iterable[_Union[ProxyLoad, _Mapping]]] = ..., couplings: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ProxyLoad(_message.Message):
     __slots__ = ("proxy", "cluster", "load", "in_flight")
