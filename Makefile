@@ -6,7 +6,7 @@ ARGS ?=
 
 .PHONY: help demo test lint format proto lock bench bench-demo bench-estimator \
     bench-estimator-live bench-optimiser bench-optimiser-discrete \
-    bench-optimiser-balance train-angles pictures bench-xds bench-scrape clean envoys prometheus victoria-metrics openssl
+    bench-optimiser-continuous bench-optimiser-meshes bench-optimiser-balance train-angles pictures bench-xds bench-scrape clean envoys prometheus victoria-metrics openssl
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -39,12 +39,18 @@ bench-estimator: $(VENV)/.dev  ## Learned curves against simulated queues
 bench-estimator-live: $(VENV)/.dev prometheus  ## Learned curves against a real Envoy and Prometheus
 	$(BIN)/python -m bench.estimator.live $(ARGS)
 
-bench-optimiser: bench-optimiser-discrete bench-optimiser-balance  ## Circuits against classical solvers, on the same objective
+bench-optimiser: bench-optimiser-discrete bench-optimiser-continuous bench-optimiser-meshes bench-optimiser-balance  ## Circuits against classical solvers, on the same objective
 
 # One thread each, as in the solver process; QOKit's requirements stay out of our environment.
 bench-optimiser-discrete: $(VENV)/.dev $(VENV)/qokit/.installed  ## Rungs: QAOA, VQE and their rivals
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.discrete \
 	    --qokit $(VENV)/qokit/bin/python $(ARGS)
+
+bench-optimiser-continuous: $(VENV)/.dev  ## Weights: Born machines against the exact optimum
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.continuous $(ARGS)
+
+bench-optimiser-meshes: $(VENV)/.dev  ## Rungs of 10 to 10,000 clusters, block by block
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.meshes $(ARGS)
 
 bench-optimiser-balance: $(VENV)/.dev  ## The paper's load balancing, simulated on 1,000 nodes
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.balance $(ARGS)

@@ -26,8 +26,11 @@ class Pairwise:
     def __init__(self, fields: Array, pairs: csr_array, rungs: Ints) -> None:
         self.fields = fields
         self.pairs = pairs
+        self.restart(rungs)
+
+    def restart(self, rungs: Ints) -> None:
         self.rungs = rungs.copy()
-        self.pull: Array = pairs @ X[rungs]
+        self.pull: Array = self.pairs @ X[rungs]
         """What the others pull each cluster with, per unit of its x."""
 
     def at(self, rungs: Ints) -> Pairwise:

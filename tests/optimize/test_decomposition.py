@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from bench.optimiser.pairwise import LEVELS, Pairwise, glass, smooth
 from eigenmesh.mesh.curve import Array
-from eigenmesh.optimize.decomposition import lowest, partition, sweep
+from eigenmesh.optimize.decomposition import lowest, partition, search, sweep
 from eigenmesh.optimize.encoding import rungs_of
 
 
@@ -89,3 +89,14 @@ def test_a_solver_that_finds_nothing_better_moves_nothing() -> None:
 
     sweep(cost, worst, 3)
     assert not cost.rungs.any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kicks_lead_out_of_local_minima(seed: int) -> None:
+    cost = glass(np.random.default_rng(seed), 6)
+    walk = cost.at(cost.rungs)
+    found = search(walk, lowest, 2, kicks=30, seed=seed)
+    assert walk.value() == pytest.approx(best_of_all(cost))
+    once = sweep(cost, lowest, 2)
+    assert found.sweeps > once.sweeps
+    assert walk.value() <= cost.value() + 1e-9

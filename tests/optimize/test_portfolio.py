@@ -71,7 +71,7 @@ def test_larger_meshes_use_the_larger_solvers(make_mesh: Make) -> None:
     problem = make_mesh(30, 7, 1, load=0.5, guard=guard, solver="classical")
     solution = solve(problem)
     check(problem, solution)
-    assert solvers(solution) == {"newton", "coordinate"}
+    assert solvers(solution) == {"newton", "blocks"}
 
 
 @settings(max_examples=8, deadline=None)

@@ -25,6 +25,8 @@ BlockSolver = Callable[[Array, int], int]
 
 PATIENCE = 3
 """Partitions in a row in which a cluster and its neighbours must rest to be left alone."""
+KICKED = 10
+"""One cluster in so many is put on a random rung by a kick."""
 _WORN = 0.3
 """What a coupling counts for after each turn inside a block."""
 
@@ -34,7 +36,7 @@ class Walk(Protocol):
 
     changes: how much the cost changes with every basis state of a block; a state's index is its
     clusters' Gray codes, the first cluster's in front. move: to such a state, if that lowers the
-    cost; says whether it did.
+    cost; says whether it did. restart: stand at other rungs.
     """
 
     @property
@@ -44,6 +46,10 @@ class Walk(Protocol):
     def rungs(self) -> Ints: ...
 
     def coupling(self) -> csr_array: ...
+
+    def value(self) -> float: ...
+
+    def restart(self, rungs: Ints) -> None: ...
 
     def changes(self, block: Sequence[int]) -> Array: ...
 
@@ -106,6 +112,42 @@ def sweep(
             break
         coupling.data[owner[rows] == owner[others]] *= _WORN
     return Swept(sweeps, count, solved, evaluations)
+
+
+def search(
+    walk: Walk,
+    solve: BlockSolver,
+    size: int,
+    *,
+    kicks: int,
+    seed: int = 0,
+    most: int = 20,
+    in_time: Callable[[], bool] = lambda: True,
+) -> Swept:
+    """`sweep`, and again from the best rungs with a tenth of the clusters on random ones: `kicks`
+    times, or until it is no longer in time. (An iterated local search: H. Lourenco et al., Handbook
+    of Metaheuristics, 2003.)"""
+    rng = np.random.default_rng(seed)
+    found = sweep(walk, solve, size, most=most, in_time=in_time)
+    best, value = walk.rungs.copy(), walk.value()
+    for _ in range(kicks):
+        if not in_time():
+            break
+        kicked = best.copy()
+        chosen = rng.choice(len(best), -(-len(best) // KICKED), replace=False)
+        kicked[chosen] = rng.integers(0, walk.levels, len(chosen))
+        walk.restart(kicked)
+        more = sweep(walk, solve, size, most=most, in_time=in_time)
+        found = Swept(
+            found.sweeps + more.sweeps,
+            found.blocks,
+            found.solved + more.solved,
+            found.evaluations + more.evaluations,
+        )
+        if walk.value() < value:
+            best, value = walk.rungs.copy(), walk.value()
+    walk.restart(best)
+    return found
 
 
 def partition(coupling: csr_array, size: int) -> list[list[int]]:

@@ -34,7 +34,8 @@ empty is all but linear."""
 _REACH, _CREEP = 0.6, 0.02
 """A cluster's load grows by this part of what is free at most, and of its capacity where nothing
 is: the curvature here says little about the queue near its capacity."""
-_TRIES = 6
+_TRIES, _STIFFER = 8, 3.0
+"""Steps tried from one place; how much more curved J is taken to be after each that fails."""
 _ENOUGH = 0.05
 """Part of the promise that a step must keep."""
 
@@ -70,19 +71,21 @@ def descend(
         gradient = slopes(here)
         gradients += 1
         bend = here.bend
-        for _ in range(_TRIES):
+        for number in range(_TRIES):
             z = _step(objective, here.w, gradient, bend)
             churn = float(objective.weight_churn(z) - objective.weight_churn(here.w))
-            promise = float(gradient @ (z - here.w)) + churn
+            hope = float(gradient @ (z - here.w)) + churn
+            # What a shortened step promises says nothing of how near the optimum is.
+            promise = promise if number else hope
             found = expand(z)
             evaluations += 1
-            if found.value <= here.value + _ENOUGH * promise:
+            if found.value <= here.value + _ENOUGH * hope:
                 break
             moved = objective.loads(z) - objective.loads(here.w)
             change = np.divide(
                 found.marginal - here.marginal, moved, out=np.zeros_like(moved), where=moved != 0.0
             )
-            bend = np.maximum(2.0 * bend, change)
+            bend = np.maximum(_STIFFER * bend, change)
         if found.value >= here.value:
             break
         here = found

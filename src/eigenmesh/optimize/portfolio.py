@@ -18,7 +18,7 @@ import numpy as np
 from eigenmesh.mesh import Candidate, Cluster, LatencyCurve, Plan, Route, Topology
 from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.answers import Answer, Rungs, Weights
-from eigenmesh.optimize.classical.rungs import EXHAUSTIVE_LIMIT, coordinate, exhaustive
+from eigenmesh.optimize.classical.rungs import EXHAUSTIVE_LIMIT, blocks, coordinate, exhaustive
 from eigenmesh.optimize.classical.weights import SLSQP_LIMIT, newton, slsqp
 from eigenmesh.optimize.encoding import Ints
 from eigenmesh.optimize.objective import Objective
@@ -97,7 +97,9 @@ class _Search:
                 judge, [born_machine(objective, limits, w, each, problem.seed) for w in first]
             )
 
-        method = slsqp if crowded and objective.initial.size <= SLSQP_LIMIT else newton
+        # Many valleys, or couplings that Newton's model leaves out: SLSQP learns of both.
+        hard = crowded or objective.calls.depth or not objective.separable
+        method = slsqp if hard and objective.initial.size <= SLSQP_LIMIT else newton
 
         def classical() -> Weights:
             return _best(judge, [method(objective, limits, w) for w in first])
@@ -120,6 +122,8 @@ class _Search:
 
         if objective.levels ** len(objective.clusters) <= EXHAUSTIVE_LIMIT:
             rival = _Entrant("exhaustive", lambda: exhaustive(objective, w))
+        elif objective.separable:
+            rival = _Entrant("blocks", lambda: blocks(objective, w, start))
         else:
             rival = _Entrant(
                 "coordinate", lambda: coordinate(objective, w, start, seed=problem.seed)

@@ -32,16 +32,20 @@ class RungWalk:
     def __init__(self, objective: Objective, w: Array, rungs: Ints) -> None:
         self.objective = objective
         self.levels = objective.levels
-        self.rungs: Ints = objective.lowest_equal(rungs)
         self._w = w
         self._offered = objective.offered(w)
         self._demands = objective.demands_at(w)
         self._blocked = objective.first_rejections(self._offered)
         self._spill = objective.policy.spill * objective.factors[:, None]
+        self._churn = objective.rung_churn(rungs, range(len(rungs)))
+        self._tabulate()
+        self.restart(rungs)
+
+    def restart(self, rungs: Ints) -> None:
+        """Stands at these rungs from now on."""
+        self.rungs: Ints = self.objective.lowest_equal(rungs)
         rejected = self._blocked[:, np.arange(len(rungs)), self.rungs]
         self._load = self._offered + self._spill * self._back(rejected)
-        self._churn = objective.rung_churn(self.rungs, range(len(self.rungs)))
-        self._tabulate()
 
     def coupling(self) -> csr_array:
         """Of clusters through shared routes (clusters, clusters)."""

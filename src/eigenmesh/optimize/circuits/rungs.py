@@ -5,7 +5,8 @@ rungs: any order of terms, nothing fitted to a quadratic form. The samples are s
 and the best one gets one greedy pass.
 
 More clusters than a circuit holds are cut into blocks, each solved with the others held, until a
-sweep over all blocks improves nothing.
+sweep over all blocks improves nothing (`decomposition`, `walk`; where hosts are shared and costs do
+not separate, J of the whole mesh judges every block).
 
 To know J's diagonal is to know its minimum: on a simulator the circuit cannot beat `exhaustive`,
 and on any device the diagonal costs 2^n evaluations of J. The samples are what hardware would give.
@@ -20,11 +21,12 @@ from eigenmesh.optimize.answers import Rungs
 from eigenmesh.optimize.circuits.device import Device
 from eigenmesh.optimize.circuits.sampling import check_fits, circuit_qubits, sample
 from eigenmesh.optimize.classical.rungs import polish
-from eigenmesh.optimize.decomposition import partition
+from eigenmesh.optimize.decomposition import lowest, partition, sweep
 from eigenmesh.optimize.encoding import Ints, bits, rungs_of, state_of
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import CircuitSettings
 from eigenmesh.optimize.tables import block_costs
+from eigenmesh.optimize.walk import RungWalk
 
 SWEEPS = 3
 
@@ -48,35 +50,52 @@ def sampled_rungs(
     circuits = evaluations = gradients = most_terms = 0
     ratios: list[float] = []
     used = ""
-    for _ in range(SWEEPS):
-        improved = False
-        for block in blocks:
-            table = block_costs(objective, w, block, rungs)
-            evaluations += table.size
-            low, high = float(table.min()), float(table.max())
-            if high - low <= 1e-12 * abs(high):
-                continue  # every rung is as good
-            qubits = circuit_qubits(len(block), levels, settings)
-            if qubits not in devices:
-                devices[qubits] = Device(settings.device, qubits, seed)
-            here = int(state_of(rungs[block], levels))
-            found = sample(table, levels, here, settings, seed + circuits, devices[qubits])
-            circuits += 1
-            gradients += found.evaluations
-            most_terms = max(most_terms, found.terms)
-            used = found.angles
-            states = np.unique(np.append(found.states, here))
-            tried = np.tile(rungs, (len(states), 1))
-            tried[:, block] = rungs_of(states, len(block), levels)
-            values = objective.evaluate_rungs(w, tried)
-            best = int(values.argmin())
-            ratios.append((high - float(table[states[best]])) / (high - low))
-            if values[best] < values[states == here][0]:
-                rungs = tried[best]
-                improved = True
-        if not improved or len(blocks) == 1:
-            break
-    rungs = polish(objective, w, rungs)
+
+    def drawn(table: Array, here: int) -> Ints:
+        """States that a circuit of this cost proposes, and the one there is."""
+        nonlocal circuits, gradients, most_terms, used
+        qubits = circuit_qubits(bits(table.size) // bits(levels), levels, settings)
+        if qubits not in devices:
+            devices[qubits] = Device(settings.device, qubits, seed)
+        found = sample(table, levels, here, settings, seed + circuits, devices[qubits])
+        circuits += 1
+        gradients += found.evaluations
+        most_terms = max(most_terms, found.terms)
+        used = found.angles
+        return np.unique(np.append(found.states, here))
+
+    def best_drawn(table: Array, here: int) -> int:
+        states = drawn(table, here)
+        best = int(states[table[states].argmin()])
+        ratios.append(float((table.max() - table[best]) / np.ptp(table)))
+        return best
+
+    if len(blocks) > 1 and objective.separable:
+        walk = RungWalk(objective, w, start)
+        evaluations = sweep(walk, best_drawn, min(clusters, most)).evaluations
+        evaluations += sweep(walk, lowest, 1, most=1).evaluations
+        rungs = walk.rungs
+    else:
+        for _ in range(SWEEPS):
+            before = rungs
+            for block in blocks:
+                table = block_costs(objective, w, block, rungs)
+                evaluations += table.size
+                low, high = float(table.min()), float(table.max())
+                if high - low <= 1e-12 * abs(high):
+                    continue  # every rung is as good
+                here = int(state_of(rungs[block], levels))
+                states = drawn(table, here)
+                tried = np.tile(rungs, (len(states), 1))
+                tried[:, block] = rungs_of(states, len(block), levels)
+                values = objective.evaluate_rungs(w, tried)
+                best = int(values.argmin())
+                ratios.append((high - float(table[states[best]])) / (high - low))
+                if values[best] < values[states == here][0]:
+                    rungs = tried[best]
+            if rungs is before or len(blocks) == 1:
+                break
+        rungs = polish(objective, w, rungs)
     detail: dict[str, float | str] = {"circuits": circuits, "evaluations": evaluations}
     if devices:
         detail |= devices[max(devices)].detail

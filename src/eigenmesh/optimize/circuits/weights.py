@@ -37,7 +37,7 @@ from eigenmesh.optimize.problem import CircuitSettings
 
 FAINT = 1e-9
 """Least probability of a leaf, times K: where a leaf has none, no angle's slope tells its cost."""
-LAST = 1e-4
+LAST = 5e-4
 """A step that promises less than this part of J is the last one."""
 MOST = 60
 """Evaluations after which it stays as it is."""

@@ -6,11 +6,15 @@ import numpy as np
 
 from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.answers import Rungs
-from eigenmesh.optimize.encoding import Ints, rungs_of
+from eigenmesh.optimize.decomposition import lowest, sweep
+from eigenmesh.optimize.encoding import Ints, bits, rungs_of
 from eigenmesh.optimize.objective import Objective
+from eigenmesh.optimize.walk import RungWalk
 
 EXHAUSTIVE_LIMIT = 4096
 """Combinations up to which all are tried."""
+BLOCK = 1024
+"""Combinations of a block."""
 
 
 def exhaustive(objective: Objective, w: Array) -> Rungs:
@@ -51,6 +55,15 @@ def coordinate(
             break
     best = int(values.argmin())
     return Rungs(state[best], {"evaluations": evaluations, "restarts": restarts})
+
+
+def blocks(objective: Objective, w: Array, start: Ints) -> Rungs:
+    """Blocks of a few clusters tried exhaustively, one after the other; for meshes of any size
+    whose costs are separable."""
+    walk = RungWalk(objective, w, start)
+    size = max(1, bits(BLOCK) // max(1, bits(objective.levels)))
+    found = sweep(walk, lowest, size)
+    return Rungs(walk.rungs, {"evaluations": found.evaluations, "blocks": found.blocks})
 
 
 def polish(objective: Objective, w: Array, rungs: Ints) -> Ints:
