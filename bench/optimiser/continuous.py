@@ -188,9 +188,10 @@ def report(records: list[dict[str, Any]], priced: float) -> str:
             "# Weights by Born machines",
             "Simulated circuits on lightning.qubit, one thread, processor time; every solver in "
             "turn on the same instance. Gaps are to the best that any method reached at "
-            f"convergence, which duality bounds within {np.quantile(doubts, 0.95):.4%} of the optimum in "
-            f"95% of the instances ({doubts.max():.3%} at worst). Written by `make "
-            "bench-optimiser-continuous`; every solve is in optimiser_continuous.json.",
+            "convergence, which duality bounds within "
+            f"{np.quantile(doubts, 0.95):.4%} of the optimum in 95% of the instances "
+            f"({doubts.max():.3%} at worst). Written by `make bench-optimiser-continuous`; every "
+            "solve is in optimiser_continuous.json.",
             "To price a million candidate plans of two routes over five clusters takes "
             f"{priced:.1f} s.",
             table(records),
