@@ -4,9 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test lint format proto lock bench bench-demo bench-estimator \
-    bench-estimator-live bench-optimiser bench-optimiser-discrete \
-    bench-optimiser-continuous bench-optimiser-meshes bench-optimiser-balance train-angles pictures bench-xds bench-scrape clean envoys prometheus victoria-metrics openssl
+.PHONY: help demo test lint format proto lock clean envoys prometheus victoria-metrics openssl \
+    bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape \
+    bench-optimiser bench-optimiser-discrete bench-optimiser-continuous bench-optimiser-meshes \
+    bench-optimiser-balance bench-optimiser-noise train-angles pictures
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -39,7 +40,8 @@ bench-estimator: $(VENV)/.dev  ## Learned curves against simulated queues
 bench-estimator-live: $(VENV)/.dev prometheus  ## Learned curves against a real Envoy and Prometheus
 	$(BIN)/python -m bench.estimator.live $(ARGS)
 
-bench-optimiser: bench-optimiser-discrete bench-optimiser-continuous bench-optimiser-meshes bench-optimiser-balance  ## Circuits against classical solvers, on the same objective
+bench-optimiser: bench-optimiser-discrete bench-optimiser-continuous bench-optimiser-meshes \
+    bench-optimiser-balance bench-optimiser-noise  ## Circuits against classical solvers, on the same objective
 
 # One thread each, as in the solver process; QOKit's requirements stay out of our environment.
 bench-optimiser-discrete: $(VENV)/.dev $(VENV)/qokit/.installed  ## Rungs: QAOA, VQE and their rivals
@@ -54,6 +56,9 @@ bench-optimiser-meshes: $(VENV)/.dev  ## Rungs of 10 to 10,000 clusters, block b
 
 bench-optimiser-balance: $(VENV)/.dev  ## The paper's load balancing, simulated on 1,000 nodes
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.balance $(ARGS)
+
+bench-optimiser-noise: $(VENV)/.dev  ## What noise costs, what mitigation brings back; a pool
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.noise $(ARGS)
 
 train-angles: $(VENV)/.dev  ## Train the QAOA angles that are shipped, some minutes
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.train_angles $(ARGS)

@@ -157,3 +157,15 @@ def test_any_device_finds_the_same_rungs(make_mesh: Make) -> None:
         assert ("terms" in found.detail) == (name != "eigenmesh.qubit")
         costs.append(float(objective.evaluate_rungs(w, found.value[None])[0]))
     assert max(costs) == pytest.approx(min(costs), rel=1e-3)
+
+
+def test_a_device_that_errs_still_finds_good_rungs(make_mesh: Make) -> None:
+    objective = Objective(make_mesh(4, 2, 21, load=0.9))
+    w, start = objective.initial, np.zeros(4, dtype=np.int64)
+    noisy = replace(SETTINGS, depolarising=0.01, readout=0.02)
+    clean, found = (sampled_rungs(objective, w, start, s, 3) for s in (SETTINGS, noisy))
+    assert found.detail["angles"] == "mixture, with noise"
+    costs = [float(objective.evaluate_rungs(w, a.value[None])[0]) for a in (clean, found)]
+    assert costs[1] == pytest.approx(costs[0], rel=1e-3)
+    with pytest.raises(MeshError, match="noise is simulated for qaoa only"):
+        replace(noisy, algorithm="vqe")

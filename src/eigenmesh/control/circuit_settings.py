@@ -25,6 +25,8 @@ class Circuits(Strict):
     family: str = CircuitSettings.family
     angles: Path | None = CircuitSettings.angles
     refine: Annotated[int, Field(ge=0)] = CircuitSettings.refine
+    depolarising: Annotated[float, Field(ge=0, le=1)] = CircuitSettings.depolarising
+    readout: Annotated[float, Field(ge=0, lt=0.5)] = CircuitSettings.readout
     seconds: Annotated[Seconds, Field(gt=0)] = CircuitSettings.seconds
 
     @model_validator(mode="after")

@@ -41,6 +41,8 @@ class CircuitSettings:
     of the weight circuits; at its end the best so far counts, so that a crowded mesh on a busy
     machine still gets an answer (which then depends on the clock: a seed reproduces a solution
     only if the limit is not reached).
+    depolarising, readout: simulate a device that errs (`circuits.noise`): probability of an error
+    after a gate on two or more wires, and of misreading a bit.
     """
 
     device: str = "lightning.qubit"
@@ -51,12 +53,22 @@ class CircuitSettings:
     family: str = "mixture"
     angles: Path | None = None
     refine: int = 0
+    depolarising: float = 0.0
+    readout: float = 0.0
     seconds: float = 1.0
 
     def __post_init__(self) -> None:
         if self.algorithm not in get_args(Algorithm):
             names = ", ".join(get_args(Algorithm))
             raise MeshError("circuits.algorithm", self.algorithm, f"use one of: {names}")
+        if not 0.0 <= self.depolarising <= 1.0:
+            raise MeshError("circuits.depolarising", self.depolarising, "use 0 to 1")
+        if not 0.0 <= self.readout < 0.5:
+            raise MeshError("circuits.readout", self.readout, "use 0 or more, below 0.5")
+        if (self.depolarising or self.readout) and self.algorithm != "qaoa":
+            raise MeshError(
+                "circuits.algorithm", self.algorithm, "noise is simulated for qaoa only"
+            )
         if self.refine < 0:
             raise MeshError("circuits.refine", self.refine, "use 0 or more steps")
         for name in ("max_qubits", "shots", "layers"):

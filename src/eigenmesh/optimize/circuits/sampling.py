@@ -22,6 +22,7 @@ from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.angles import Angles, load
 from eigenmesh.optimize.circuits.ansatz import hardware_efficient, one_hot, x_layers, xy_layers
 from eigenmesh.optimize.circuits.device import Device, Gates
+from eigenmesh.optimize.circuits.noise import Noise, draw, noisy_probabilities
 from eigenmesh.optimize.circuits.operations import DiagonalCost
 from eigenmesh.optimize.encoding import Ints, bits, rungs_of, state_of
 from eigenmesh.optimize.problem import CircuitSettings
@@ -69,6 +70,12 @@ def sample(
         angles = load(settings.layers, settings.family, settings.angles)
         family = angles.family
         angles, spent = _refined(cost, angles, settings.refine, device)
+        if settings.depolarising or settings.readout:
+            noise, rng = Noise(settings.depolarising, settings.readout), np.random.default_rng(seed)
+            cost = cost.truncated(KEPT_VARIANCE, MOST_TERMS)
+            p = noisy_probabilities(cost, angles, noise, rng)
+            states = draw(p, settings.shots, noise, rng)
+            return Samples(states, cost.qubits, len(cost.terms), spent, f"{family}, with noise")
         gates = x_layers(cost, angles)
     states = device.samples(gates, cost.qubits, settings.shots)
     return Samples(states, cost.qubits, terms, spent, family)
