@@ -40,8 +40,8 @@ bench-estimator: $(VENV)/.dev  ## Learned curves against simulated queues
 bench-estimator-live: $(VENV)/.dev prometheus  ## Learned curves against a real Envoy and Prometheus
 	$(BIN)/python -m bench.estimator.live $(ARGS)
 
-bench-optimiser: bench-optimiser-discrete bench-optimiser-continuous bench-optimiser-meshes \
-    bench-optimiser-balance bench-optimiser-noise  ## Circuits against classical solvers, on the same objective
+OPTIMISER := discrete continuous meshes balance noise
+bench-optimiser: $(OPTIMISER:%=bench-optimiser-%)  ## Circuits against classical solvers, on the same objective
 
 # One thread each, as in the solver process; QOKit's requirements stay out of our environment.
 bench-optimiser-discrete: $(VENV)/.dev $(VENV)/qokit/.installed  ## Rungs: QAOA, VQE and their rivals
