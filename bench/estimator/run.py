@@ -15,7 +15,7 @@ import json
 import os
 from pathlib import Path
 
-from bench.estimator import coupling, events, predict, report, steering
+from bench.estimator import coupling, events, predict, probing, report, steering
 from tests.telemetry import traces
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -47,6 +47,11 @@ def main() -> None:
     (args.results / "coupling.json").write_text(f"[\n{rows}\n]\n")
     (args.results / "coupling.md").write_text(coupling.markdown(coupled))
     print(coupling.markdown(coupled))
+    probed = probing.trials(min(20, args.seeds), args.jobs)
+    rows = ",\n".join(json.dumps(trial) for trial in probed)
+    (args.results / "probing.json").write_text(f"[\n{rows}\n]\n")
+    (args.results / "probing.md").write_text(probing.markdown(probed))
+    print(probing.markdown(probed))
     text = "\n".join((report.markdown(trials), report.demands(forecasts), events.markdown(changes)))
     (args.results / "estimator.md").write_text(text)
     print(text)

@@ -79,8 +79,8 @@ class ProbePolicy:
 
     rise: float = 0.0
     doubt: float = 0.3
-    seconds: float = 10.0
-    share: float = 0.2
+    seconds: float = 20.0
+    share: float = 0.4
     max_cost: float = 0.05
 
     def __post_init__(self) -> None:
