@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from bench.estimator import coupling, events, predict, report, steering
+from bench.estimator import coupling, events, predict, probing, report, steering
 from tests.telemetry import traces
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -31,21 +33,31 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def lines(trials: Iterable[Any]) -> str:
+    """A JSON list, a trial a line."""
+    rows = ",\n".join(json.dumps(trial) for trial in trials)
+    return f"[\n{rows}\n]"
+
+
 def main() -> None:
     args = arguments()
     trials = predict.trials(args.seeds, args.jobs)
     args.results.mkdir(parents=True, exist_ok=True)
-    rows = ",\n".join(json.dumps(trial) for trial in trials)
-    (args.results / "estimator-trials.json").write_text(f"[\n{rows}\n]\n")
+    (args.results / "estimator-trials.json").write_text(f"{lines(trials)}\n")
     (args.results / "estimator.svg").write_text(report.plot(trials))
     forecasts = traces.figures(min(20, args.seeds))
     (args.results / "estimator-demand.json").write_text(json.dumps(forecasts, indent=1) + "\n")
     changes = events.figures(min(20, args.seeds))
-    (args.results / "estimator-events.json").write_text(json.dumps(changes, indent=1) + "\n")
+    by_event = ",\n".join(f"{json.dumps(name)}: {lines(found)}" for name, found in changes.items())
+    (args.results / "estimator-events.json").write_text(f"{{{by_event}}}\n")
     coupled = coupling.figures(min(20, args.seeds), args.jobs)
     (args.results / "coupling.json").write_text(coupling.to_json(coupled))
     (args.results / "coupling.md").write_text(coupling.markdown(coupled))
     print(coupling.markdown(coupled))
+    probed = probing.trials(min(20, args.seeds), args.jobs)
+    (args.results / "probing.json").write_text(f"{lines(probed)}\n")
+    (args.results / "probing.md").write_text(probing.markdown(probed))
+    print(probing.markdown(probed))
     text = "\n".join((report.markdown(trials), report.demands(forecasts), events.markdown(changes)))
     (args.results / "estimator.md").write_text(text)
     print(text)

@@ -107,11 +107,14 @@ class World:
         self.time = 0.0
         self._on, self._left = True, 0.0
 
-    def become(self, server: Server) -> None:
-        self.queue.become(server, self.time)
-
-    def window(self, load: float, seconds: float) -> Observation:
+    def window(
+        self, load: float, seconds: float, change: tuple[float, Server] | None = None
+    ) -> Observation:
+        """Runs one window. change: at this time the upstream becomes that one."""
         for time in self._arrivals(load, seconds):
+            if change is not None and time >= change[0]:
+                self.queue.become(change[1], time)
+                change = None
             self.queue.arrive(time)
         self.time += seconds
         seen: ClusterObservation = self.queue.window(self.time, seconds)

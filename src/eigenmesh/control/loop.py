@@ -16,7 +16,7 @@ import structlog
 
 from eigenmesh.control.journal import Journal, JournalWriteError
 from eigenmesh.control.metrics import Metrics
-from eigenmesh.guard import admit, lacking
+from eigenmesh.guard import Prober, admit, lacking
 from eigenmesh.mesh import (
     Action,
     BreakerLimits,
@@ -98,6 +98,7 @@ class ControlLoop:
         self._source = source
         self._estimator = estimator
         self._forecast = Forecast()
+        self._prober = Prober(settings.topology, settings.guard)
         self._solver = solver
         self._journal = journal
         self._push = push
@@ -194,21 +195,25 @@ class ControlLoop:
             solver=settings.solver,
             circuits=settings.circuits,
         )
+        score = Objective(problem).of_plan
+        if self.mode == "auto":
+            over = self._prober.end(self.plan, score, self._clock())
+            if (probe := self._prober.current) is not None:
+                if over is None:
+                    return hold(f"probing the capacity of {probe.cluster}")
+                if (refused := await self._put_in_force(probe.base)) is not None:
+                    return hold(f"{over}; {refused}")
+                why = f"{over}; the plan before it is in force again"
+                return self._decision(Action.PUSH, why, observation, curves, probe.base, None)
         try:
             solution = await self._solver.solve(problem, settings.solve_timeout)
         except SolverError as error:
             self._metrics.solver_failures.inc()
             log.warning("solver failed", error=str(error))
             return hold(f"the solver failed: {error}")
-        guarded = admit(
-            settings.topology,
-            incumbent,
-            solution.plan,
-            settings.guard,
-            Objective(problem).of_plan,
-        )
+        guarded = admit(settings.topology, incumbent, solution.plan, settings.guard, score)
         if not guarded.moves:
-            decision = hold(guarded.why, solution)
+            decision = await self._probe(curves, score, hold(guarded.why, solution))
         elif self.mode == "observe":
             why = f"mode is observe, nothing pushed; {guarded.why}"
             decision = self._decision(
@@ -223,6 +228,34 @@ class ControlLoop:
             else:
                 decision = hold(refused, solution)
         return replace(decision, cuts=guarded.cuts)
+
+    async def _probe(
+        self,
+        curves: Mapping[str, CurveEstimate],
+        score: Callable[[Plan], float],
+        held: Decision,
+    ) -> Decision:
+        """What becomes of a decision to hold: a probe, if one is due."""
+        if self.mode != "auto":
+            return held
+        probe = self._prober.begin(self.plan, curves, score, self._clock())
+        if probe is None:
+            return held
+        if (refused := await self._put_in_force(probe.plan)) is not None:
+            return replace(held, why=f"{held.why}; probe of {probe.cluster} {refused}")
+        why = (
+            f"probe: the capacity of {probe.cluster} is known to "
+            f"{curves[probe.cluster].capacity_error:.0%} only; predicted loss {probe.cost:.1%} "
+            f"for {self._settings.guard.probe.seconds:g} s; {held.why}"
+        )
+        return replace(
+            held,
+            action=Action.PUSH,
+            why=why,
+            plan=probe.plan,
+            predicted=score(probe.plan),
+            predicted_latency=None,
+        )
 
     def _refused(self) -> str | None:
         """Why nothing is tried now that the Envoys refused a plan; None when that is over."""

@@ -31,6 +31,7 @@ from eigenmesh.mesh import (
     Host,
     MeshError,
     ObjectivePolicy,
+    ProbePolicy,
     Topology,
 )
 from eigenmesh.mesh import Scenario as MeshScenario
@@ -118,6 +119,16 @@ class RouteGuard(WeightBounds):
     clusters: dict[str, WeightBounds] = {}
 
 
+class Probe(Strict):
+    """Traffic shifted to learn a capacity; see ProbePolicy."""
+
+    rise: Fraction = ProbePolicy.rise
+    doubt: Annotated[float, Field(gt=0)] = ProbePolicy.doubt
+    seconds: Annotated[Seconds, Field(gt=0)] = ProbePolicy.seconds
+    share: Annotated[float, Field(gt=0, le=1)] = ProbePolicy.share
+    max_cost: Fraction = ProbePolicy.max_cost
+
+
 class Guard(Strict):
     """What may be pushed; see GuardPolicy."""
 
@@ -131,6 +142,7 @@ class Guard(Strict):
     min_limit: Annotated[int, Field(ge=1)] = GuardPolicy.min_limit
     max_limit: Annotated[int, Field(ge=1)] = GuardPolicy.max_limit
     max_age: Seconds = GuardPolicy.max_age
+    probe: Probe = Probe()
     routes: dict[str, RouteGuard] = {}
 
     @model_validator(mode="after")
@@ -380,6 +392,7 @@ def _guard_policy(guard: Guard) -> GuardPolicy:
         min_limit=guard.min_limit,
         max_limit=guard.max_limit,
         max_age=guard.max_age,
+        probe=ProbePolicy(**guard.probe.model_dump()),
     )
 
 

@@ -11,7 +11,7 @@ from eigenmesh.mesh.decision import Action, Candidate, Cut, Decision
 from eigenmesh.mesh.errors import MeshError
 from eigenmesh.mesh.observation import Cause, ClusterObservation, Observation, ProxyLoad
 from eigenmesh.mesh.plan import BreakerLimits, Plan
-from eigenmesh.mesh.policy import Bounds, GuardPolicy, ObjectivePolicy, Scenario
+from eigenmesh.mesh.policy import Bounds, GuardPolicy, ObjectivePolicy, ProbePolicy, Scenario
 from eigenmesh.mesh.topology import Call, Cluster, Host, Route, Topology
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Observation",
     "Plan",
     "Pools",
+    "ProbePolicy",
     "ProxyLoad",
     "Route",
     "Scenario",

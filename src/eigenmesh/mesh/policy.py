@@ -73,6 +73,32 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class ProbePolicy:
+    """Small deliberate shifts of traffic that show a capacity which steady load does not.
+
+    rise: by how much a cluster's weight grows, relative to itself (0: no probes); never by more
+    than `GuardPolicy.max_step`. doubt: capacities are probed whose stated error
+    (`CurveEstimate.capacity_error`) is above this. seconds: how long a probe lasts. share: largest
+    fraction of the time that is spent on probes. max_cost: largest predicted loss of a probe,
+    relative to the plan that it departs from.
+    """
+
+    rise: float = 0.0
+    doubt: float = 0.3
+    seconds: float = 20.0
+    share: float = 0.4
+    max_cost: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.rise < 0:
+            raise MeshError("probe.rise", self.rise, "use 0 for no probes, or more")
+        if self.seconds <= 0:
+            raise MeshError("probe.seconds", self.seconds, "use more than 0")
+        if not 0.0 < self.share <= 1.0:
+            raise MeshError("probe.share", self.share, "use more than 0 and at most 1")
+
+
+@dataclass(frozen=True)
 class GuardPolicy:
     """What may be pushed.
 
@@ -83,7 +109,7 @@ class GuardPolicy:
     curve observable. min_gain: relative predicted improvement below which nothing is pushed.
     max_limit_step: largest factor by which one limit moves in one push.
     min_limit, max_limit: range of max_requests.
-    max_age: seconds; older data is no data.
+    max_age: seconds; older data is no data. probe: none by default.
     """
 
     bounds: Bounds = field(default_factory=Bounds)
@@ -96,6 +122,7 @@ class GuardPolicy:
     min_limit: int = 8
     max_limit: int = 1024
     max_age: float = 15.0
+    probe: ProbePolicy = field(default_factory=ProbePolicy)
 
     def bounds_of(self, route: str, cluster: str) -> Bounds:
         """Bounds of one weight, the probe floor included."""
