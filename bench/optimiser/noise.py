@@ -206,8 +206,8 @@ def report(document: dict[str, Any]) -> str:
         "## Depolarising gates",
         "",
         "Chance that the best of so many samples is within 1% of the optimum / of as many uniform "
-        "samples, and the energy's error (of its size): as measured, and extrapolated from foldings of 1, 3 and 5. Medians; "
-        "recovery is the ratio of the two errors.",
+        "samples, and the energy's error (of its size): as measured, and extrapolated from "
+        "foldings of 1, 3 and 5. Medians; recovery is the ratio of the two errors.",
         "",
         "| family | noise a gate | two-qubit gates | "
         + " | ".join(f"{n} samples" for n in SHOTS)
@@ -226,7 +226,7 @@ def report(document: dict[str, Any]) -> str:
             chances = [
                 " / ".join(f"{np.mean(1 - (1 - p) ** n):.1%}" for p in (good, alike)) for n in SHOTS
             ]
-            gates = middle([r["two-qubit gates"] for r in rows])
+            pairs = middle([r["two-qubit gates"] for r in rows])
 
             def off(name: str, rows: list[dict[str, Any]] = rows) -> float:
                 return middle([abs(r[name] / truth[r["family"], r["number"]] - 1.0) for r in rows])
@@ -234,7 +234,7 @@ def report(document: dict[str, Any]) -> str:
             raw, mended = off("energy"), off("extrapolated")
             factor = f"{raw / mended:.1f}" if strength else "-"
             lines.append(
-                f"| {family} | {strength:.1%} | {gates:,.0f} | "
+                f"| {family} | {strength:.1%} | {pairs:,.0f} | "
                 + " | ".join(chances)
                 + f" | {raw:.2%} | {mended:.2%} | {factor} | {off('energy, 4096 shots'):.2%} "
                 f"| {off('extrapolated, 4096 shots'):.2%} |"
