@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pennylane as qml
 import pytest
@@ -29,20 +31,21 @@ def test_without_noise_it_is_the_circuit_however_often_it_is_folded(fold: int) -
 
 
 def test_the_mean_of_trajectories_is_the_density_matrix() -> None:
-    strength = 0.2
+    strength = 0.02
     angles = Angles("", np.array([0.5, 0.9]), np.array([-0.6, -0.3]))
     gates: list[qml.operation.Operation] = []
+    mixed = [np.kron(a, b) for a in PAULIS for b in PAULIS]
+    kraus = [np.sqrt(strength / 16) * m for m in mixed]
+    kraus[0] = np.sqrt(1.0 - strength * 15 / 16) * mixed[0]
     for gate in expanded(x_layers(cost(), angles))[0]:
-        gates.append(gate)
         if isinstance(gate, qml.IsingZZ | qml.MultiRZ):
-            # With this probability each of the wires is replaced by noise, all together.
-            mixed = [np.eye(1)]
-            for _ in gate.wires:
-                mixed = [np.kron(a, p) for a in mixed for p in PAULIS]
-            share = strength / len(mixed)
-            kraus = [np.sqrt(share) * m for m in mixed]
-            kraus[0] = np.sqrt(1.0 - strength + share) * mixed[0]
-            gates.append(qml.QubitChannel(kraus, wires=gate.wires))
+            chain = list(pairwise(gate.wires))
+            cnots = [(qml.CNOT(pair), qml.QubitChannel(kraus, wires=pair)) for pair in chain]
+            gates += [op for pair in cnots for op in pair]
+            gates.append(qml.RZ(gate.data[0], wires=gate.wires[-1]))
+            gates += [op for pair in reversed(cnots) for op in pair]
+        else:
+            gates.append(gate)
     device = qml.device("default.mixed", wires=QUBITS)
     tape = qml.tape.QuantumScript(gates, [qml.probs(wires=range(QUBITS))])
     expected = qml.execute([tape], device, diff_method=None)[0]

@@ -41,8 +41,8 @@ class CircuitSettings:
     of the weight circuits; at its end the best so far counts, so that a crowded mesh on a busy
     machine still gets an answer (which then depends on the clock: a seed reproduces a solution
     only if the limit is not reached).
-    depolarising, readout: simulate a device that errs (`circuits.noise`): probability of an error
-    after a gate on two or more wires, and of misreading a bit.
+    depolarising, readout: simulate a device that errs (`circuits.noise`): probability that a
+    two-qubit gate depolarises its qubits, and of misreading a bit.
     """
 
     device: str = "lightning.qubit"
