@@ -27,7 +27,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Benchmark of the learned latency curves.")
     parser.add_argument("--seeds", type=int, default=100, help="of every predicted case")
     parser.add_argument("--steering-seeds", type=int, default=24, help="0 leaves steering out")
-    parser.add_argument("--hours", type=int, default=1, help="of steady traffic, for false alarms")
+    parser.add_argument("--hours", type=int, default=3, help="of steady traffic, for false alarms")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
     return parser.parse_args()

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from eigenmesh.control.settings import Settings, SettingsError, load_settings, parse_settings
+from eigenmesh.mesh import ProbePolicy
 from eigenmesh.optimize.problem import CircuitSettings
 
 ROOT = Path(__file__).parents[2]
@@ -147,6 +148,12 @@ def test_bounds_and_egress_reach_the_domain() -> None:
     assert settings.guard.bounds_of("shop", "b").max_weight == 0.4
     assert settings.guard.bounds_of("shop", "b").min_weight == 0.1
     assert settings.guard.bounds_of("shop", "a").min_weight == 0.1
+
+
+def test_probes_reach_the_domain_and_are_off_unless_asked_for() -> None:
+    assert parse({}).guard.probe == ProbePolicy(rise=0.0)
+    told = parse({"guard.probe": {"rise": 0.25, "seconds": "30s", "share": 0.1}})
+    assert told.guard.probe == ProbePolicy(rise=0.25, seconds=30.0, share=0.1)
 
 
 def test_circuits_reach_the_domain() -> None:
