@@ -18,6 +18,9 @@ def test_it_reads_every_way(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "scrape.json").read_text())
     assert results["bytes"]["full page"] > results["bytes"]["filtered page"] > 0
     ways = [f"{p} page{w}" for p in ("full", "filtered") for w in ("", ", prometheus_client")]
-    for way in (*ways, "direct scrape, whole tick", "Prometheus, whole tick"):
+    ways += [
+        f"{s}, {w}" for s in ("direct scrape", "Prometheus") for w in ("whole tick", "nothing")
+    ]
+    for way in ways:
         one = results["read"][way]
         assert len(one["seconds"]) == len(one["longest delay of the event loop"]) == 2

@@ -3,10 +3,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import weakref
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
-from eigenmesh.telemetry.aside import aside
+from eigenmesh.telemetry.aside import aside, consume, empty
 
 
 async def test_no_collection_while_any_work_goes_on() -> None:
@@ -52,3 +55,28 @@ async def test_the_event_loop_gets_its_turn() -> None:
     stop = True
     assert await work > 0
     assert turns > 20
+
+
+@given(st.lists(st.integers()))
+def test_what_is_consumed_comes_in_order(items: list[int]) -> None:
+    before = list(items)
+    assert list(consume(items)) == before
+    assert not items
+
+
+class Thing: ...
+
+
+def test_what_is_consumed_is_let_go_one_by_one() -> None:
+    things = [Thing() for _ in range(4)]
+    alive = [weakref.ref(thing) for thing in things]
+    for n, _ in enumerate(consume(things)):
+        assert [one() is None for one in alive] == [k < n for k in range(4)]
+
+
+def test_what_is_emptied_lets_go() -> None:
+    things = {n: Thing() for n in range(4)}
+    alive = [weakref.ref(thing) for thing in things.values()]
+    empty(things)
+    assert not things
+    assert all(one() is None for one in alive)

@@ -16,7 +16,7 @@ from typing import Any
 from eigenmesh.mesh import Observation, Topology
 from eigenmesh.telemetry import promql
 from eigenmesh.telemetry.access import OPEN, Access
-from eigenmesh.telemetry.aside import aside
+from eigenmesh.telemetry.aside import aside, consume, empty
 from eigenmesh.telemetry.catalogue import HISTOGRAM, SERVER, TOTAL, UPTIME, Catalogue, Slot
 from eigenmesh.telemetry.matrix import read_answer
 from eigenmesh.telemetry.prometheus_api import Answer, PrometheusApi, UnansweredError
@@ -125,6 +125,7 @@ class PrometheusSource:
             else:
                 spans[proxy] = result
                 self._proxies[proxy].given_up = False
+            empty(samples)
         if self._too_short and not spans:
             # The scrape interval is longer than was thought: look further back next time. (One
             # proxy that has few scrapes is a new one.)
@@ -185,7 +186,7 @@ class PrometheusSource:
         if content.get("warnings") or content.get("isPartial"):
             raise ValueError(f"it is partial: {(content.get('warnings') or ['isPartial'])[0]}")
         found: dict[str, Samples] = {}
-        for series in content["data"]["result"]:
+        for series in consume(content["data"]["result"]):
             labels = series["metric"]
             slot = self._catalogue.slot(labels["__name__"], labels)
             if slot is None:
