@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eigenmesh.control.journal import Journal
-from eigenmesh.control.loop import ControlLoop, LoopSettings
-from eigenmesh.control.metrics import Metrics
-from eigenmesh.mesh import (
-    Cluster,
-    ClusterObservation,
-    GuardPolicy,
-    ObjectivePolicy,
-    Observation,
-    Plan,
-    Route,
-    Topology,
-)
+from eigenmesh.mesh import ClusterObservation, Observation
 from eigenmesh.optimize.problem import Problem, Solution
 from eigenmesh.optimize.worker import SolverError
-from eigenmesh.telemetry.coupled import CoupledEstimator
+
+from .loops import smallest_loop
 
 COUNTED = (100.0, 104.0, 97.0, 101.0, 96.0, 103.0, 99.0, 250.0)
 
@@ -50,22 +39,8 @@ class Asked:
 
 
 async def test_plans_are_made_for_the_demand_that_is_expected(tmp_path: Path) -> None:
-    topology = Topology((Cluster("a"),), (Route("r", ("a",)),))
-    journal, solver = Journal(tmp_path / "journal.sqlite"), Asked()
-    time = iter(range(1000, 2000, 1))
-    loop = ControlLoop(
-        LoopSettings(topology, ObjectivePolicy(), GuardPolicy(), 2.0, 5.0, "classical", "m"),
-        plan=Plan({"r": {"a": 1.0}}, {}),
-        mode="auto",
-        number=0,
-        source=Replay(),
-        estimator=CoupledEstimator(topology),
-        solver=solver,
-        journal=journal,
-        push=lambda plan: None,
-        metrics=Metrics(),
-        clock=lambda: float(next(time)),
-    )
+    solver, time = Asked(), iter(range(1000, 2000, 1))
+    loop, journal = smallest_loop(tmp_path, Replay(), solver, lambda: float(next(time)))
     for _ in COUNTED:
         await loop.tick()
     assert solver.demands[0] == COUNTED[0]

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eigenmesh.control.journal import Journal
-from eigenmesh.control.loop import ControlLoop, LoopSettings
-from eigenmesh.control.metrics import Metrics
-from eigenmesh.mesh import (
-    Cluster,
-    ClusterObservation,
-    GuardPolicy,
-    ObjectivePolicy,
-    Observation,
-    Plan,
-    Route,
-    Topology,
-)
+from eigenmesh.mesh import ClusterObservation, Observation
 from eigenmesh.optimize.problem import Problem, Solution
 from eigenmesh.optimize.worker import SolverError
-from eigenmesh.telemetry.coupled import CoupledEstimator
+
+from .loops import smallest_loop
 
 
 class OneProxyOfTwo:
@@ -37,20 +26,7 @@ class NoSolver:
 
 
 async def test_the_reason_names_the_proxies_that_are_left_out(tmp_path: Path) -> None:
-    topology = Topology((Cluster("a"),), (Route("r", ("a",)),))
-    journal = Journal(tmp_path / "journal.sqlite")
-    loop = ControlLoop(
-        LoopSettings(topology, ObjectivePolicy(), GuardPolicy(), 2.0, 5.0, "classical", "m"),
-        plan=Plan({"r": {"a": 1.0}}, {}),
-        mode="auto",
-        number=0,
-        source=OneProxyOfTwo(),
-        estimator=CoupledEstimator(topology),
-        solver=NoSolver(),
-        journal=journal,
-        push=lambda plan: None,
-        metrics=Metrics(),
-    )
+    loop, journal = smallest_loop(tmp_path, OneProxyOfTwo(), NoSolver())
     await loop.tick()
     assert loop.latest is not None
     assert loop.latest.why.endswith("; without 10.0.0.2:9901")
