@@ -91,7 +91,8 @@ async def test_ads_serves_both_variants(served: Served) -> None:
         assert status.wildcard
         assert status.sent_version == status.acked_version == version
         assert status.age is not None
-    assert sorted(served.kinds()[:6]) == ["ack", "ack", "connect", "connect", "sent", "sent"]
+    twice = ["ack", "connect", "sent", "subscribe"]
+    assert sorted(served.kinds()[:8]) == sorted(twice * 2)
 
 
 @pytest.mark.parametrize(
@@ -246,5 +247,5 @@ async def test_stopping_ends_the_streams_and_says_so(served: Served) -> None:
             # Long before its grace is over.
             await served.server.stop(60)
         assert await call.code() == grpc.StatusCode.UNAVAILABLE
-    assert served.kinds() == ["connect", "disconnect"]
+    assert served.kinds() == ["connect", "subscribe", "disconnect"]
     assert served.server.nodes() == ()

@@ -51,6 +51,7 @@ class Resumed:
     plan: Plan | None = None
     mode: str | None = None
     estimator: dict[str, Any] = field(default_factory=dict)
+    grants: dict[str, dict[str, int]] = field(default_factory=dict)
     last_number: int = 0
 
 
@@ -104,6 +105,7 @@ class Journal:
                 else None,
                 mode=state.get("mode"),
                 estimator=json.loads(state.get("estimator", "{}")) if same_mesh else {},
+                grants=json.loads(state.get("grants", "{}")) if same_mesh else {},
                 last_number=last,
             )
         except (ValueError, KeyError, TypeError) as error:
@@ -115,6 +117,10 @@ class Journal:
     def put_in_force(self, plan: Plan, mesh_hash: str) -> None:
         """Records `plan` as the one in force; call it before pushing."""
         self._set(plan=json.dumps(plan.to_dict()), mesh_hash=mesh_hash)
+
+    def put_grants(self, grants: dict[str, dict[str, int]]) -> None:
+        """What each proxy may have in force of the limits: node -> cluster -> max_requests."""
+        self._set(grants=json.dumps(grants))
 
     def put_mode(self, mode: str) -> None:
         self._set(mode=mode)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -68,6 +68,8 @@ class LoopSettings:
 class ControlLoop:
     """`push` makes a plan the one that xDS serves; it must not block.
 
+    `observed` is told every observation before it is decided on.
+
     `plan` is the plan in force, `latest` the newest decision, `confirmed` the last plan that the
     Envoys are known to have taken.
     """
@@ -85,6 +87,7 @@ class ControlLoop:
         journal: Journal,
         push: Callable[[Plan], None],
         metrics: Metrics,
+        observed: Callable[[Observation], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -103,6 +106,7 @@ class ControlLoop:
         self._journal = journal
         self._push = push
         self._metrics = metrics
+        self._observed = observed
         self._clock = clock
         self._changed = asyncio.Condition()
         metrics.show_plan(plan)
@@ -158,6 +162,8 @@ class ControlLoop:
     async def _tick(self) -> Decision:
         started = time.monotonic()
         observation = await self._source.observe(self._clock())
+        if self._observed is not None:
+            await self._observed(observation)
         # Numpy on a thread: the fit of many clusters must not hold up xDS.
         curves = await asyncio.to_thread(self._estimator.update, observation, self.plan.weights)
         decision = await self._decide(observation, dict(curves))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from eigenmesh import __version__
 from eigenmesh.mesh import Decision, Plan
 
+MOST_GRANTS = 500
+"""Series of single proxies' limits; a larger fleet has none, since nodes are not ours to bound."""
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -90,8 +92,14 @@ class Metrics:
         )
         self.limit = Gauge(
             "eigenmesh_breaker_max_requests",
-            "Circuit-breaker limit in force on each proxy (requests in flight)",
+            "Circuit-breaker limit in force, over all proxies together (requests in flight)",
             ["cluster"],
+            registry=registry,
+        )
+        self.grant = Gauge(
+            "eigenmesh_proxy_max_requests",
+            "One proxy's part of a cluster's limit (requests in flight); absent in large fleets",
+            ["node", "cluster"],
             registry=registry,
         )
         self.objective = Gauge(
@@ -158,6 +166,13 @@ class Metrics:
                 self.weight.labels(route, cluster).set(weight)
         for cluster, limits in plan.limits.items():
             self.limit.labels(cluster).set(limits.max_requests)
+
+    def show_grants(self, grants: Mapping[str, Mapping[str, int]]) -> None:
+        self.grant.clear()
+        if sum(map(len, grants.values())) <= MOST_GRANTS:
+            for node, limits in grants.items():
+                for cluster, limit in limits.items():
+                    self.grant.labels(node, cluster).set(limit)
 
     def show_decision(self, decision: Decision) -> None:
         self.decisions.labels(decision.action.value).inc()

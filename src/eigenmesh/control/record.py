@@ -84,6 +84,7 @@ def _seen(seen: Observation) -> dict[str, Any]:
         "queries": list(seen.queries),
         "left_out": dict(seen.left_out),
         "source": seen.source,
+        "nodes": dict(seen.nodes),
         "proxies": {
             proxy: {name: [one.load, one.in_flight] for name, one in loads.items()}
             for proxy, loads in seen.proxies.items()
@@ -118,6 +119,7 @@ def _observation(data: Mapping[str, Any]) -> Observation:
         },
         left_out=data.get("left_out", {}),
         source=data.get("source", ""),
+        nodes=data.get("nodes", {}),
     )
 
 

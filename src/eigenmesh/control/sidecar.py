@@ -9,13 +9,15 @@ from contextlib import suppress
 
 import structlog
 
+from eigenmesh.control.fleet import Grants
 from eigenmesh.control.groups import part_of
 from eigenmesh.control.heartbeat import Heartbeat
-from eigenmesh.control.journal import Journal
+from eigenmesh.control.journal import Journal, JournalWriteError
 from eigenmesh.control.loop import ControlLoop, LoopSettings, Mode
 from eigenmesh.control.metrics import Metrics
+from eigenmesh.control.proxies import Proxies
 from eigenmesh.control.settings import Settings
-from eigenmesh.mesh import Plan, Topology
+from eigenmesh.mesh import Observation, Plan, Topology
 from eigenmesh.optimize.worker import SolverError, Worker
 from eigenmesh.telemetry.coupled import CoupledEstimator
 from eigenmesh.telemetry.envoy_admin import EnvoyAdminSource
@@ -24,7 +26,7 @@ from eigenmesh.telemetry.source import Source
 from eigenmesh.xds.identity import Identity
 from eigenmesh.xds.operator import OperatorConfig
 from eigenmesh.xds.overlay import OverlayTranslator
-from eigenmesh.xds.resource import ROUTE, RUNTIME
+from eigenmesh.xds.resource import ROUTE, RUNTIME, Resource
 from eigenmesh.xds.server import XdsEvent, XdsServer
 from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.translate import Translator
@@ -47,7 +49,18 @@ class _Content:
         self._operator = operator
         self._translator = translator
         self.groups = groups
+        self.clusters = operator.topology().steered_clusters
         self.snapshot = Snapshot()
+
+    def layer(self, plan: Plan, grants: Grants | None = None) -> Resource:
+        """The runtime layer under the plan, with these limits (max_requests by cluster)."""
+        return self._translator.layer(part_of(plan, self._operator), grants)
+
+    def divided(self, plan: Plan) -> dict[str, int]:
+        """Cluster -> limit (max_requests), where it is not the operator's own."""
+        own = self._operator.own_limits
+        limits = part_of(plan, self._operator).limits
+        return {c: m.max_requests for c, m in limits.items() if m != own.get(c)}
 
     def translate(self, plan: Plan) -> None:
         before = self.snapshot if self.snapshot.type_urls else None
@@ -84,8 +97,12 @@ class Sidecar:
         )
         if certificates is not None:
             self.metrics.watch_certificates(certificates.problem)
+        self._proxies = Proxies(
+            self._contents, self.xds, interval=model.interval, resumed=resumed.grants
+        )
         for content in self._contents:
             content.translate(plan)
+        self._proxies.put(plan)
         estimator = (
             CoupledEstimator.from_dict(settings.topology, resumed.estimator)
             if resumed.estimator
@@ -113,6 +130,7 @@ class Sidecar:
             solver=self._worker,
             journal=self.journal,
             push=self._push,
+            observed=self._observed,
             metrics=self.metrics,
         )
         self.heartbeat = Heartbeat(self.metrics)
@@ -171,6 +189,7 @@ class Sidecar:
     def _push(self, plan: Plan) -> None:
         for content in self._contents:
             content.translate(plan)
+        self._proxies.put(plan)
         merged = self.xds.merged
         self._publish()
         self.metrics.xds_merged.inc(self.xds.merged - merged)
@@ -181,7 +200,7 @@ class Sidecar:
     def _publish(self) -> None:
         for content in self._contents:
             for group in content.groups:
-                self.xds.publish(content.snapshot, group)
+                self.xds.publish(content.snapshot, group, self._proxies.own(group))
 
     async def _confirm(self, plan: Plan) -> None:
         """Tells the loop when every Envoy has taken the plan. Cancelled by the next push."""
@@ -189,12 +208,28 @@ class Sidecar:
             for group in set(content.groups) & self.xds.groups:
                 # In overlay mode there are no routes to wait for.
                 for type_url in (t for t in (ROUTE, RUNTIME) if t in content.snapshot.type_urls):
-                    version = content.snapshot.of(type_url).version
+                    # Each Envoy has a runtime layer of its own.
+                    current = content.snapshot.of(type_url).version
+                    version = None if type_url == RUNTIME else current
                     if not await self.xds.wait_acked(type_url, version, CONFIRM_WITHIN, group):
                         return
         self.loop.confirmed = plan
 
+    async def _observed(self, seen: Observation) -> None:
+        if self.loop.mode != "auto":
+            return  # nothing is touched
+        before = self._proxies.to_dict()
+        await self._proxies.observed(seen)
+        self.metrics.show_grants(self._proxies.grants)
+        if (grants := self._proxies.to_dict()) != before:
+            try:
+                await asyncio.to_thread(self.journal.put_grants, grants)
+            except JournalWriteError as error:
+                # A restart then divides anew, which is a push more.
+                log.warning("the division of the limits is not recorded", error=str(error))
+
     def _on_xds_event(self, event: XdsEvent) -> None:
+        self._proxies.on_event(event)
         kind = event.type_url.rpartition(".")[2]
         self.metrics.xds_events.labels(event.kind, kind).inc()
         if event.kind == "ack" and event.seconds is not None:
@@ -242,6 +277,7 @@ def make_source(settings: Settings) -> Source:
             access=prometheus.access(),
             query=prometheus.query,
             selector=prometheus.selector,
+            node_label=prometheus.node_label,
             max_age=settings.guard.max_age,
             stat_names=stat_names,
         )

@@ -107,6 +107,8 @@ class PrometheusTelemetry(Strict):
     selector: Annotated[str, _valid(promql.check_selector)] = ""
     """Label matchers that pick this mesh's series, for example job="envoy"."""
     query: Annotated[str, _valid(promql.check_query)] = promql.DEFAULT
+    node_label: str = ""
+    """Label whose value is the Envoy's node id, where the series have one."""
     bearer: SecretSettings | None = None
     basic: BasicSettings | None = None
     tls: PrometheusTls | None = None

@@ -74,9 +74,10 @@ class Observation:
 
     demands: requests/s entering each route. A cluster or route without data is absent from
     the mapping and named in `missing` with the reason: no data is not zero.
-    proxies: proxy -> cluster -> its part of the sum. left_out: proxies that are not in the sum,
-    since others have taken over their traffic, and why. queries: what was asked of the source;
-    source: which server answered, and why not the ones before it.
+    proxies: proxy -> cluster -> its part of the sum, also where the sum is not known. nodes: proxy
+    -> id of the Envoy's node, where the source can tell. left_out: proxies that are not in the
+    sum, since others have taken over their traffic, and why. queries: what was asked of the
+    source; source: which server answered, and why not the ones before it.
     """
 
     time: float
@@ -88,6 +89,7 @@ class Observation:
     proxies: Mapping[str, Mapping[str, ProxyLoad]] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
+    nodes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
@@ -45,6 +46,8 @@ class EnvoyAdminSource:
         self._session: aiohttp.ClientSession | None = None
         self._last: dict[str, Reading] = {}
         self._slots: dict[str, Slot | None] = {}
+        self._nodes: dict[str, str] = {}
+        self._answered: dict[str, float] = {}
 
     async def observe(self, now: float) -> Observation:
         """The time between the scrape before and this one; the first only starts the count."""
@@ -56,10 +59,15 @@ class EnvoyAdminSource:
     def _compare(self, now: float, results: Sequence[Reading | str]) -> Observation:
         spans: dict[str, Span] = {}
         troubles: dict[str, str] = {}
+        left_out: dict[str, str] = {}
         for url, result in zip(self._urls, results, strict=True):
+            answered = self._answered.setdefault(url, now)
             if isinstance(result, str):
-                troubles[url] = result
+                # After so long a silence others carry its traffic.
+                silent = now - answered > self._max_age
+                (left_out if silent else troubles)[url] = result
                 continue
+            self._answered[url] = now
             before = self._last.get(url)
             self._last[url] = result
             if before is None or result.time - before.time > self._max_age:
@@ -67,7 +75,17 @@ class EnvoyAdminSource:
             else:
                 spans[url] = span(before, result)
         queries = tuple(f"GET {url}{self._path}" for url in self._urls)
-        return observe(now, spans, self._catalogue, troubles=troubles, queries=queries)
+        if not spans:
+            troubles, left_out = troubles | left_out, {}
+        return observe(
+            now,
+            spans,
+            self._catalogue,
+            troubles=troubles,
+            left_out=left_out,
+            queries=queries,
+            nodes=dict(self._nodes),
+        )
 
     async def close(self) -> None:
         if self._session is not None:
@@ -81,6 +99,8 @@ class EnvoyAdminSource:
                 # With `stats_flush_on_admin` a request starts the merge of the histograms but is
                 # answered with what the request before it had merged: ask for nothing first.
                 await self._get(f"{url}/stats/prometheus?filter=%5E%24")
+                if url not in self._nodes:
+                    await self._introduce(url)
                 reading = await self._read(url)
                 for _ in range(_RETRIES):
                     # On a busy machine with many workers the merge may still be under way.
@@ -91,9 +111,20 @@ class EnvoyAdminSource:
         except TimeoutError:
             return f"no answer within {self._timeout:g} s"
         except (aiohttp.ClientError, OSError) as error:
+            # Whoever answers there next may be another.
+            self._nodes.pop(url, None)
             return f"cannot be read: {error}"
         except ValueError as error:
             return f"its statistics cannot be read: {error}"
+
+    async def _introduce(self, url: str) -> None:
+        """Learns which node answers there. Without it shares of the traffic have no names."""
+        try:
+            node = json.loads(await self._get(f"{url}/server_info"))["node"]["id"]
+        except (aiohttp.ClientError, ValueError, KeyError, TypeError):
+            return
+        if isinstance(node, str) and node:
+            self._nodes[url] = node
 
     async def _read(self, url: str) -> Reading:
         loop = asyncio.get_running_loop()

@@ -80,6 +80,7 @@ class PrometheusSource:
         max_age: float = 15.0,
         stat_names: Mapping[str, str] | None = None,
         histogram_lag: int = 1,
+        node_label: str = "",
     ) -> None:
         self._api = PrometheusApi(urls, access, timeout=timeout, retries=retries)
         self._catalogue = Catalogue(topology, routes, stat_names)
@@ -87,6 +88,8 @@ class PrometheusSource:
         self._window = window
         self._max_age = max_age
         self._lag = histogram_lag
+        self._node_label = node_label
+        self._nodes: dict[str, str] = {}
         self._proxies: dict[str, _Proxy] = {}
         self._too_short = False
         self._matchers = self._catalogue.matchers(selector.strip().strip("{}").strip(", "))
@@ -148,6 +151,7 @@ class PrometheusSource:
             left_out=left_out,
             queries=(query,),
             source=str(answer),
+            nodes={p: n for p, n in self._nodes.items() if p in self._proxies},
         )
 
     def _given_up(self, troubles: dict[str, str], now: float) -> dict[str, str]:
@@ -191,7 +195,10 @@ class PrometheusSource:
             slot = self._catalogue.slot(labels["__name__"], labels)
             if slot is None:
                 continue
-            times = found.setdefault(_proxy(labels), {}).setdefault(slot, {})
+            proxy = _proxy(labels)
+            if node := labels.get(self._node_label):
+                self._nodes[proxy] = node
+            times = found.setdefault(proxy, {}).setdefault(slot, {})
             for time, value in series["values"]:
                 times[time] = times.get(time, 0.0) + float(value)
         return found

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from eigenmesh.mesh import Cause, ClusterObservation, Observation, ProxyLoad
 from eigenmesh.telemetry import histogram
@@ -162,19 +162,23 @@ def observe(
     left_out: Mapping[str, str] | None = None,
     queries: tuple[str, ...] = (),
     source: str = "",
+    nodes: Mapping[str, str] | None = None,
 ) -> Observation:
     """The mesh's observation from its proxies', added up.
 
     time: unix seconds. troubles: proxy -> why it could not be read. A proxy without data leaves
     the whole mesh without: part of the traffic is not the traffic. left_out: proxies that carry
-    no traffic any more, and why.
+    no traffic any more, and why. nodes: proxy -> id of its node, where that is known.
     """
     reasons = {**(troubles or {}), **{p: s.trouble for p, s in spans.items() if s.trouble}}
     window = max((s.seconds for s in spans.values()), default=0.0)
     if reasons or not spans:
         proxy, reason = next(iter(reasons.items()), ("", "no proxy has reported yet"))
         why = f"{proxy}: {reason}" if proxy else reason
-        return nothing(time, why, catalogue, window=window, queries=queries, source=source)
+        bare = nothing(time, why, catalogue, window=window, queries=queries, source=source)
+        # Who has how much of the traffic is known of those that could be read.
+        known = {p: _loads(one, catalogue.clusters) for p, one in spans.items() if not one.trouble}
+        return replace(bare, proxies=known, nodes=nodes or {})
     missing = dict.fromkeys(catalogue.without_stats, "its stat_prefix is not known")
     rates: dict[Owner, Stats] = {}
     owners = [Owner("cluster", c) for c in catalogue.clusters]
@@ -200,6 +204,7 @@ def observe(
         proxies=proxies,
         left_out=left_out or {},
         source=source,
+        nodes=nodes or {},
     )
 
 

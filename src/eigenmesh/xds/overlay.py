@@ -7,8 +7,11 @@ Where the layer has no key, what the operator configured holds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from eigenmesh.mesh import MeshError, Plan
 from eigenmesh.xds.operator import OperatorConfig
+from eigenmesh.xds.resource import Resource
 from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.steering import SteeredRoute
 from eigenmesh.xds.translate import Split, Splits, limit_keys, runtime
@@ -30,12 +33,16 @@ class OverlayTranslator:
 
         Raises MeshError if the plan does not fit the configuration, or would route to nowhere.
         """
+        layer = self.layer(plan)
+        return Snapshot([layer]) if previous is None else previous.replace([layer])
+
+    def layer(self, plan: Plan, grants: Mapping[str, int] | None = None) -> Resource:
+        """The Runtime resource; grants: see `limit_keys`."""
         splits = self._splits.under(plan)
-        keys = limit_keys(plan, self._config)
+        keys = limit_keys(plan, self._config, grants)
         for route in self._config.steered:
             keys |= weight_keys(route, splits[route.name])
-        layer = runtime(self._runtime_layer, keys)
-        return Snapshot([layer]) if previous is None else previous.replace([layer])
+        return runtime(self._runtime_layer, keys)
 
 
 def weight_keys(route: SteeredRoute, split: Split) -> dict[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from grpc.aio import EOF  # type: ignore[attr-defined]
 from eigenmesh.xds.csds import SERVICE as CSDS
 from eigenmesh.xds.csds import ClientStatus
 from eigenmesh.xds.delta import DeltaStream
+from eigenmesh.xds.group import Group
 from eigenmesh.xds.node import DEFAULT_GROUP, Grouping, Node
 from eigenmesh.xds.options import ServerOptions
 from eigenmesh.xds.request import ProtocolError
@@ -33,8 +34,8 @@ from eigenmesh.xds.resource import (
     RUNTIME,
     SECRET,
     Key,
+    Resource,
 )
-from eigenmesh.xds.served import Served
 from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.sotw import SotwStream
 from eigenmesh.xds.status import NodeStatus, StreamStatus, by_node
@@ -72,42 +73,29 @@ class XdsEvent:
     """Something that happened between the Envoys of a group and the server.
 
     connect, disconnect, refused and reset concern a stream: it began, it ended, its node is not
-    served or not its certificate's, it did not read. fallback: the group is served an older
-    version of a resource, since it refused this one. detail: the reason. seconds: of an ack of
-    what is current, since it was published.
+    served or not its certificate's, it did not read. subscribe: it asked for a type for the first
+    time, and has not been answered. fallback: the group is served an older version of a resource,
+    since it refused this one. detail: the reason. seconds: of an ack of what is current, since it
+    was published.
     """
 
-    kind: Literal["connect", "disconnect", "refused", "reset", "sent", "ack", "nack", "fallback"]
+    kind: Literal[
+        "connect",
+        "disconnect",
+        "refused",
+        "reset",
+        "subscribe",
+        "sent",
+        "ack",
+        "nack",
+        "fallback",
+    ]
     node_id: str
     type_url: str = ""
     version: str = ""
     detail: str = ""
     group: str = ""
     seconds: float | None = None
-
-
-@dataclass(eq=False)
-class _Group:
-    """What a group is served, to whom, and since when (type URL -> version, time).
-
-    refused: what is given some more time before the group falls back from it.
-    """
-
-    served: Served = field(default_factory=Served)
-    connections: set[_Connection] = field(default_factory=set)
-    since: dict[str, tuple[str, float]] = field(default_factory=dict)
-    refused: set[Key] = field(default_factory=set)
-
-    def publish(self, snapshot: Snapshot, now: float) -> None:
-        self.served.publish(snapshot)
-        self.note_versions(now)
-
-    def note_versions(self, now: float) -> None:
-        assert self.served.snapshot is not None
-        for type_url in self.served.snapshot.type_urls:
-            version = self.served.snapshot.of(type_url).version
-            if self.since.get(type_url, ("", 0.0))[0] != version:
-                self.since[type_url] = (version, now)
 
 
 @dataclass(eq=False)
@@ -121,7 +109,7 @@ class _Connection:
     end: asyncio.Future[tuple[grpc.StatusCode | None, str]]
     handler: asyncio.Task[Any] | None
     group: str = ""
-    state: _Group | None = None
+    state: Group[_Connection] | None = None
     answered: dict[str, float] = field(default_factory=dict)
     behind: bool = False
     writing: asyncio.Task[None] | None = None
@@ -168,8 +156,9 @@ class XdsServer:
         self._credentials = credentials
         self._authorise = authorise
         self._only = only
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[str, Group[_Connection]] = {}
         self._connections: set[_Connection] = set()
+        self._by_node: dict[str, set[_Connection]] = {}
         self._server: grpc.aio.Server | None = None
         self._moved = asyncio.Event()
         self._stopping = False
@@ -232,11 +221,38 @@ class XdsServer:
         if handlers := {c.handler for c in self._connections if c.handler is not None}:
             await asyncio.wait(handlers, timeout=_LAST_WORDS)
 
-    def publish(self, snapshot: Snapshot, group: str = DEFAULT_GROUP) -> None:
-        """From now on this is served. A stream that is busy skips to the latest one."""
+    def publish(
+        self,
+        snapshot: Snapshot,
+        group: str = DEFAULT_GROUP,
+        own: Mapping[str, Resource] | None = None,
+    ) -> None:
+        """From now on this is served. A stream that is busy skips to the latest one.
+
+        own: node id -> a resource that this node is served in place of the snapshot's of the same
+        name; None: as before.
+        """
         state = self._group(group)
-        state.publish(snapshot, _now())
+        state.publish(snapshot, own, _now())
         self._wake(state)
+
+    def tailor(self, own: Mapping[str, Resource], group: str = DEFAULT_GROUP) -> None:
+        """From now on these nodes (by id) are served these resources in place of the group's."""
+        state = self._group(group)
+        state.tailor(own, frozenset(), _now())
+        self._wake(
+            state, [c for node in own for c in self._by_node.get(node, ()) if c.state is state]
+        )
+
+    def peers(self, node_id: str, type_url: str) -> int:
+        """How many clients that call themselves so follow the type."""
+        return len(
+            {
+                connection.context.peer()
+                for connection in self._by_node.get(node_id, ())
+                if any(lane.type_url == type_url for lane in connection.stream.lanes)
+            }
+        )
 
     def published(self, group: str = DEFAULT_GROUP) -> Snapshot | None:
         """What was published last."""
@@ -265,12 +281,13 @@ class XdsServer:
         return by_node(self.streams())
 
     async def wait_acked(
-        self, type_url: str, version: str, within: float, group: str = DEFAULT_GROUP
+        self, type_url: str, version: str | None, within: float, group: str = DEFAULT_GROUP
     ) -> bool:
         """Waits until every connected Envoy of the group that follows the type has taken it.
 
-        version: of the whole type, `snapshot.of(type_url).version`. False when an Envoy refused
-        it, after `within` seconds, and when none follows the type until then.
+        version: of the whole type, `snapshot.of(type_url).version`; None: what each of them is
+        served now. False when an Envoy refused it, after `within` seconds, and when none follows
+        the type until then.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
@@ -283,29 +300,34 @@ class XdsServer:
                 return verdict
         return False
 
-    def _verdict(self, group: str, type_url: str, version: str) -> bool | None:
+    def _verdict(self, group: str, type_url: str, version: str | None) -> bool | None:
+        state = self._group(group)
         lanes = [
-            lane
-            for connection in self._group(group).connections
+            (lane, version or _version(state.snapshot_of(connection.node.id), type_url))
+            for connection in state.connections
             for lane in connection.stream.lanes
             if lane.type_url == type_url and (lane.subscription.wildcard or lane.subscription.names)
         ]
         if any(
             # What was refused stays noted until the answer to the next attempt.
-            lane.refused and lane.in_flight is None and lane.sent_version == version
-            for lane in lanes
+            lane.refused and lane.in_flight is None and lane.sent_version == wanted
+            for lane, wanted in lanes
         ):
             return False
-        return True if lanes and all(lane.acked_version == version for lane in lanes) else None
+        took = all(lane.acked_version == wanted for lane, wanted in lanes)
+        return True if lanes and took else None
 
-    def _group(self, name: str) -> _Group:
+    def _group(self, name: str) -> Group[_Connection]:
         if (group := self._groups.get(name)) is None:
-            group = self._groups[name] = _Group()
+            group = self._groups[name] = Group()
         return group
 
-    def _wake(self, state: _Group) -> None:
+    def _wake(
+        self, state: Group[_Connection], connections: Sequence[_Connection] | None = None
+    ) -> None:
+        """To see what there is for them; by default all of the group's."""
         loop = asyncio.get_running_loop()
-        for connection in state.connections:
+        for connection in state.connections if connections is None else connections:
             self.merged += connection.behind or connection.stream.waiting
             connection.behind = True
             loop.call_soon(self._pump, connection)
@@ -344,6 +366,10 @@ class XdsServer:
             self._connections.discard(connection)
             if connection.state is not None:
                 connection.state.connections.discard(connection)
+                same = self._by_node[connection.node.id]
+                same.discard(connection)
+                if not same:
+                    del self._by_node[connection.node.id]
                 self._emit(connection, "disconnect")
 
     def _admit(self, connection: _Connection, node: Node) -> Snapshot | None:
@@ -357,14 +383,15 @@ class XdsServer:
             raise NodeRefusedError(self._grouping.refusal(node))
         connection.group, connection.state = group, self._group(group)
         connection.state.connections.add(connection)
-        return connection.state.served.snapshot
+        self._by_node.setdefault(node.id, set()).add(connection)
+        return connection.state.snapshot_of(node.id)
 
     def _pump(self, connection: _Connection) -> None:
         """Begins to write the next response, if there is one and none is being written."""
         if connection.writing is not None or connection.state is None or connection.end.done():
             return
         connection.behind = False
-        connection.stream.update(connection.state.served.snapshot)
+        connection.stream.update(connection.state.snapshot_of(connection.node.id))
         response = connection.stream.next()
         self._moved.set()
         if response is not None:
@@ -414,10 +441,13 @@ class XdsServer:
             connection.finish()
 
     def _receive(self, connection: _Connection, data: bytes) -> None:
-        new = connection.stream.node is None
+        new, lanes = connection.stream.node is None, connection.stream.lanes
         answers = connection.stream.receive_bytes(data)
         if new:
             self._emit(connection, "connect")
+        for lane in connection.stream.lanes:
+            if lane not in lanes:
+                self._emit(connection, "subscribe", lane.type_url)
         for answer in answers:
             self._answered(connection, answer)
         self._pump(connection)
@@ -427,18 +457,20 @@ class XdsServer:
         assert state is not None, "who is not admitted has not been sent anything"
         now = _now()
         if isinstance(answer, Ack):
-            state.served.accepted(answer.resources, answer.names)
+            node = connection.node.id
+            # What one node has of its own is no other's last good version.
+            shared = [n for n in answer.names if not state.is_own(node, (answer.type_url, n))]
+            state.served.accepted(answer.resources, shared)
             if answer.resumed:
                 return
-            version, since = state.since.get(answer.type_url, ("", now))
-            seconds = now - since if version == answer.version else None
+            seconds = state.age(node, answer.type_url, answer.version, now)
             self._emit(connection, "ack", answer.type_url, answer.version, seconds=seconds)
         else:
             self._emit(connection, "nack", answer.type_url, answer.version, answer.text)
             self._refused(state, answer)
         connection.answered[answer.type_url] = now
 
-    def _refused(self, state: _Group, nack: Nack) -> None:
+    def _refused(self, state: Group[_Connection], nack: Nack) -> None:
         assert state.served.snapshot is not None
         there = state.served.snapshot.of(nack.type_url).resources
         # Once for each resource that there is: a client may refuse without end.
@@ -451,7 +483,7 @@ class XdsServer:
                 self._options.fallback_after, self._fall_back, state, nack.type_url, names
             )
 
-    def _fall_back(self, state: _Group, type_url: str, names: frozenset[str]) -> None:
+    def _fall_back(self, state: Group[_Connection], type_url: str, names: frozenset[str]) -> None:
         """Gives up what was refused then and is refused still."""
         state.refused.difference_update((type_url, name) for name in names)
         still: dict[Key, tuple[str, str]] = {}
@@ -500,6 +532,10 @@ def _certified(context: Context) -> tuple[str, ...]:
         for kind, key in (("DNS", "peer_dns"), ("URI", "peer_uri"))
         for name in found.get(key, ())
     )
+
+
+def _version(snapshot: Snapshot | None, type_url: str) -> str:
+    return "" if snapshot is None else snapshot.of(type_url).version
 
 
 def _now() -> float:

@@ -45,10 +45,14 @@ class Translator:
         """
         splits = self._splits.under(plan)
         moving = [table.resource(splits) for table in self._tables.values()]
-        moving.append(runtime(self._runtime_layer, limit_keys(plan, self._config)))
+        moving.append(self.layer(plan))
         if previous is not None:
             return previous.replace(moving)
         return Snapshot([*self._config.fixed, *moving])
+
+    def layer(self, plan: Plan, grants: Mapping[str, int] | None = None) -> Resource:
+        """The Runtime resource alone; grants: see `limit_keys`."""
+        return runtime(self._runtime_layer, limit_keys(plan, self._config, grants))
 
 
 class Splits:
@@ -78,9 +82,14 @@ class Splits:
         return split
 
 
-def limit_keys(plan: Plan, config: OperatorConfig) -> dict[str, int]:
-    """The runtime keys that put the plan's limits in force. Raises MeshError if the plan does not
-    fit the configuration."""
+def limit_keys(
+    plan: Plan, config: OperatorConfig, grants: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """The runtime keys that put the plan's limits in force.
+
+    grants: max_requests of one proxy by cluster, of the plan's which are all proxies'; its other
+    limits are in proportion. Raises MeshError if the plan does not fit the configuration.
+    """
     keys = {}
     for cluster, limit in plan.limits.items():
         if cluster not in config.clusters:
@@ -88,11 +97,21 @@ def limit_keys(plan: Plan, config: OperatorConfig) -> dict[str, int]:
         if limit == config.own_limits.get(cluster):
             # Without a key the operator's own thresholds hold, of both priorities.
             continue
+        values = {name: getattr(limit, name) for name in BreakerLimits.__slots__}
+        if grants is not None and cluster in grants:
+            values = _part(values, grants[cluster])
         # High priority too: it would silently keep 1024.
         for priority in ("default", "high"):
-            for name in BreakerLimits.__slots__:
-                keys[f"circuit_breakers.{cluster}.{priority}.{name}"] = getattr(limit, name)
+            for name, value in values.items():
+                keys[f"circuit_breakers.{cluster}.{priority}.{name}"] = value
     return keys
+
+
+def _part(limits: Mapping[str, int], granted: int) -> dict[str, int]:
+    """A proxy's part of a cluster's limits. Nothing at all is a part, too, for max_requests."""
+    whole = limits["max_requests"]
+    parts = {name: max(1, value * granted // whole) for name, value in limits.items()}
+    return {**parts, "max_requests": granted}
 
 
 def runtime(layer: str, keys: Mapping[str, int]) -> Resource:
