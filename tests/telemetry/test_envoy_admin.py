@@ -282,6 +282,21 @@ async def test_several_envoys_are_added_up_and_one_missing_is_no_data() -> None:
         assert seen.missing["a"].startswith(f"{nobody}: cannot be read")
 
 
+async def test_an_envoy_that_stays_silent_is_left_out() -> None:
+    async with run() as bed:
+        gone = f"http://127.0.0.1:{free_port()}"
+        source = EnvoyAdminSource([bed.admin, gone], TOPOLOGY, ROUTES, max_age=15.0)
+        await source.observe(100.0)
+        early = await source.observe(110.0)
+        assert not early.complete
+        assert early.proxies.keys() == {bed.admin}, "what is known of the others is not lost"
+        late = await source.observe(116.0)
+        await source.close()
+        assert late.complete
+        assert late.left_out.keys() == {gone}
+        assert late.nodes == {}, "this Envoy has no id"
+
+
 async def test_what_is_not_envoy_is_said_to_be_so() -> None:
     async with run() as bed:
         upstream = f"http://127.0.0.1:{bed.upstreams['a']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -82,8 +83,9 @@ def decision_message(decision: Decision) -> pb.Decision:
     return message
 
 
-def node_message(status: NodeStatus) -> pb.Node:
+def node_message(status: NodeStatus, granted: Mapping[str, int]) -> pb.Node:
     return pb.Node(
+        max_requests=granted,
         id=status.node_id,
         cluster=status.node_cluster,
         group=status.group,

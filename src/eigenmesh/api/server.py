@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from eigenmesh.api.convert import MODES, decision_message, node_message, plan_message
 from eigenmesh.control.journal import Journal, JournalError, JournalWriteError
 from eigenmesh.control.loop import ControlLoop, Mode
+from eigenmesh.control.proxies import Proxies
 from eigenmesh.v1 import mesh_pb2 as pb
 from eigenmesh.v1 import mesh_pb2_grpc
 from eigenmesh.xds.status import NodeStatus
@@ -23,7 +24,7 @@ _MODE_NAMES: dict[int, Mode] = {pb.MODE_OBSERVE: "observe", pb.MODE_AUTO: "auto"
 
 
 class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
-    """`nodes` lists the Envoys that are connected."""
+    """`nodes` lists the Envoys that are connected, `proxies` their parts of the limits."""
 
     def __init__(
         self,
@@ -31,11 +32,13 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         loop: ControlLoop,
         nodes: Callable[[], Sequence[NodeStatus]],
         journal: Journal,
+        proxies: Proxies,
     ) -> None:
         self._name = name
         self._loop = loop
         self._nodes = nodes
         self._journal = journal
+        self._proxies = proxies
 
     async def GetMesh(  # noqa: N802 (the name is the proto's)
         self, request: pb.GetMeshRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -84,11 +87,13 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         return self._mesh()
 
     def _mesh(self) -> pb.Mesh:
+        grants = self._proxies.grants
         mesh = pb.Mesh(
             name=self._name,
             mode=MODES[self._loop.mode],
             plan_in_force=plan_message(self._loop.plan),
-            nodes=[node_message(n) for n in self._nodes()],
+            nodes=[node_message(n, grants.get(n.node_id, {})) for n in self._nodes()],
+            division=self._proxies.basis,
         )
         if self._loop.latest is not None:
             mesh.latest_decision.CopyFrom(decision_message(self._loop.latest))

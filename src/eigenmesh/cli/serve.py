@@ -24,7 +24,9 @@ async def serve(settings: Settings) -> None:
     sidecar = Sidecar(settings)
     model = settings.model
     web = HttpServer(model.http.listen, sidecar.metrics.registry, sidecar.not_ready)
-    servicer = MeshServicer(model.mesh, sidecar.loop, sidecar.xds.nodes, sidecar.journal)
+    servicer = MeshServicer(
+        model.mesh, sidecar.loop, sidecar.xds.nodes, sidecar.journal, sidecar.proxies
+    )
     api = ApiServer(model.api.listen, servicer)
     try:
         await web.start()

@@ -20,7 +20,23 @@ def show_mesh(mesh: pb.Mesh, console: Console | None = None) -> None:
         action = pb.Decision.Action.Name(decision.action).removeprefix("ACTION_").lower()
         console.print(f"decision {decision.number}: {action}: {decision.why}", highlight=False)
     console.print(_clusters(mesh, decision))
+    if mesh.division:
+        console.print(f"limits are {mesh.division}:")
+        console.print(_parts(mesh))
     console.print(_nodes(mesh))
+
+
+def _parts(mesh: pb.Mesh) -> Table:
+    """Every Envoy's part of the clusters' limits."""
+    table = Table()
+    table.add_column("node")
+    nodes = {node.id: node.max_requests for node in mesh.nodes}
+    clusters = sorted({cluster for parts in nodes.values() for cluster in parts})
+    for cluster in clusters:
+        table.add_column(cluster, justify="right")
+    for node, parts in nodes.items():
+        table.add_row(node, *(str(parts[c]) if c in parts else "own" for c in clusters))
+    return table
 
 
 def _clusters(mesh: pb.Mesh, decision: pb.Decision | None) -> Table:

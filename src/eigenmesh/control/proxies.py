@@ -153,16 +153,15 @@ class Proxies:
         await self._tell_many(changed)
 
     def _fractions(self) -> dict[str, dict[str, float]]:
-        """By cluster and member; as they have it now where nothing is known of the traffic."""
         found: dict[str, dict[str, float]] = {}
-        for cluster, limit in self._limits.items():
+        for cluster in self._limits:
             members = self._fleet.senders(cluster)
             if seen := self._requests.get(cluster):
                 found[cluster] = shares(seen, members)
             elif members:
-                even = limit / len(members)
-                granted = {n: float(self._fleet.grants(n).get(cluster, 0)) for n in members}
-                found[cluster] = {n: part or even for n, part in granted.items()}
+                found[cluster] = _as_before(
+                    {node: self._fleet.grants(node).get(cluster, 0) for node in members}
+                )
         return found
 
     def _join(self, node: str, group: str) -> None:
@@ -206,3 +205,11 @@ class Proxies:
             self._fleet.told(node, TypeSet(RUNTIME, {layer.name: layer}).version)
             made[node] = layer
         return made
+
+
+def _as_before(granted: Mapping[str, int]) -> dict[str, float]:
+    """Fractions for want of anything known of the traffic: an even one for who has nothing yet,
+    of the rest what everyone has now."""
+    total, new = sum(granted.values()), sum(not part for part in granted.values())
+    rest = 1.0 - new / len(granted)
+    return {n: rest * part / total if part else 1.0 / len(granted) for n, part in granted.items()}

@@ -97,12 +97,12 @@ class Sidecar:
         )
         if certificates is not None:
             self.metrics.watch_certificates(certificates.problem)
-        self._proxies = Proxies(
+        self.proxies = Proxies(
             self._contents, self.xds, interval=model.interval, resumed=resumed.grants
         )
         for content in self._contents:
             content.translate(plan)
-        self._proxies.put(plan)
+        self.proxies.put(plan)
         estimator = (
             CoupledEstimator.from_dict(settings.topology, resumed.estimator)
             if resumed.estimator
@@ -189,7 +189,7 @@ class Sidecar:
     def _push(self, plan: Plan) -> None:
         for content in self._contents:
             content.translate(plan)
-        self._proxies.put(plan)
+        self.proxies.put(plan)
         merged = self.xds.merged
         self._publish()
         self.metrics.xds_merged.inc(self.xds.merged - merged)
@@ -200,7 +200,7 @@ class Sidecar:
     def _publish(self) -> None:
         for content in self._contents:
             for group in content.groups:
-                self.xds.publish(content.snapshot, group, self._proxies.own(group))
+                self.xds.publish(content.snapshot, group, self.proxies.own(group))
 
     async def _confirm(self, plan: Plan) -> None:
         """Tells the loop when every Envoy has taken the plan. Cancelled by the next push."""
@@ -218,10 +218,10 @@ class Sidecar:
     async def _observed(self, seen: Observation) -> None:
         if self.loop.mode != "auto":
             return  # nothing is touched
-        before = self._proxies.to_dict()
-        await self._proxies.observed(seen)
-        self.metrics.show_grants(self._proxies.grants)
-        if (grants := self._proxies.to_dict()) != before:
+        before = self.proxies.to_dict()
+        await self.proxies.observed(seen)
+        self.metrics.show_grants(self.proxies.grants)
+        if (grants := self.proxies.to_dict()) != before:
             try:
                 await asyncio.to_thread(self.journal.put_grants, grants)
             except JournalWriteError as error:
@@ -229,7 +229,7 @@ class Sidecar:
                 log.warning("the division of the limits is not recorded", error=str(error))
 
     def _on_xds_event(self, event: XdsEvent) -> None:
-        self._proxies.on_event(event)
+        self.proxies.on_event(event)
         kind = event.type_url.rpartition(".")[2]
         self.metrics.xds_events.labels(event.kind, kind).inc()
         if event.kind == "ack" and event.seconds is not None:

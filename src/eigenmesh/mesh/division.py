@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-PRIOR = 20.0
+PRIOR = 10.0
 """Requests of evenly spread traffic that count beside what was seen: a share that rests on a few
 requests is hardly known."""
 EVEN = 0.1

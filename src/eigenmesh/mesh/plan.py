@@ -16,9 +16,10 @@ WEIGHT_TOTAL = 10_000
 
 @dataclass(frozen=True, slots=True)
 class BreakerLimits:
-    """Envoy's circuit-breaker thresholds of one cluster, per proxy (requests, connections).
+    """Circuit-breaker thresholds of one cluster (requests, connections) over all proxies together.
 
-    Source: Envoy, config.cluster.v3.CircuitBreakers.Thresholds.
+    Envoy's own are per proxy (config.cluster.v3.CircuitBreakers.Thresholds); `mesh.division` says
+    which part each proxy is served.
     """
 
     max_requests: int

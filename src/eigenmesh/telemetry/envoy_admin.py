@@ -84,7 +84,7 @@ class EnvoyAdminSource:
             troubles=troubles,
             left_out=left_out,
             queries=queries,
-            nodes=dict(self._nodes),
+            nodes={url: node for url, node in self._nodes.items() if node},
         )
 
     async def close(self) -> None:
@@ -123,8 +123,7 @@ class EnvoyAdminSource:
             node = json.loads(await self._get(f"{url}/server_info"))["node"]["id"]
         except (aiohttp.ClientError, ValueError, KeyError, TypeError):
             return
-        if isinstance(node, str) and node:
-            self._nodes[url] = node
+        self._nodes[url] = str(node)
 
     async def _read(self, url: str) -> Reading:
         loop = asyncio.get_running_loop()

@@ -26,13 +26,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65igenmesh/v1/mesh.proto\x12\x0c\x65igenmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetMeshRequest\"\x17\n\x15WatchDecisionsRequest\"$\n\x12GetDecisionRequest\x12\x0e\n\x06number\x18\x01 \x01(\x04\"2\n\x0eSetModeRequest\x12 \n\x04mode\x18\x01 \x01(\x0e\x32\x12.eigenmesh.v1.Mode\"\xb5\x01\n\x04Mesh\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04mode\x18\x02 \x01(\x0e\x32\x12.eigenmesh.v1.Mode\x12)\n\rplan_in_force\x18\x03 \x01(\x0b\x32\x12.eigenmesh.v1.Plan\x12/\n\x0flatest_decision\x18\x04 \x01(\x0b\x32\x16.eigenmesh.v1.Decision\x12!\n\x05nodes\x18\x05 \x03(\x0b\x32\x12.eigenmesh.v1.Node\"\x97\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x31\n\rsubscriptions\x18\x03 \x03(\x0b\x32\x1a.eigenmesh.v1.Subscription\x12\x30\n\rconnected_for\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05group\x18\x05 \x01(\t\"\xaf\x01\n\x0cSubscription\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x14\n\x0csent_version\x18\x02 \x01(\t\x12\x15\n\racked_version\x18\x03 \x01(\t\x12\x0c\n\x04nack\x18\x04 \x01(\t\x12\r\n\x05names\x18\x05 \x03(\t\x12\x12\n\nnack_count\x18\x06 \x01(\r\x12/\n\x0c\x61nswered_ago\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"a\n\x04Plan\x12*\n\x06routes\x18\x01 \x03(\x0b\x32\x1a.eigenmesh.v1.RouteWeights\x12-\n\x08\x63lusters\x18\x02 \x03(\x0b\x32\x1b.eigenmesh.v1.ClusterLimits\"\x87\x01\n\x0cRouteWeights\x12\r\n\x05route\x18\x01 \x01(\t\x12\x38\n\x07weights\x18\x02 \x03(\x0b\x32\'.eigenmesh.v1.RouteWeights.WeightsEntry\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x82\x01\n\rClusterLimits\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x14\n\x0cmax_requests\x18\x02 \x01(\r\x12\x17\n\x0fmax_connections\x18\x03 \x01(\r\x12\x1c\n\x14max_pending_requests\x18\x04 \x01(\r\x12\x13\n\x0bmax_retries\x18\x05 \x01(\r\"\xe9\x08\n\x08\x44\x65\x63ision\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1d.eigenmesh.v1.Decision.Action\x12\x0b\n\x03why\x18\x04 \x01(\t\x12 \n\x04plan\x18\x05 \x01(\x0b\x32\x12.eigenmesh.v1.Plan\x12$\n\x08proposed\x18\x06 \x01(\x0b\x32\x12.eigenmesh.v1.Plan\x12,\n\x08\x63lusters\x18\x07 \x03(\x0b\x32\x1a.eigenmesh.v1.ClusterState\x12*\n\x07\x64\x65mands\x18\x08 \x03(\x0b\x32\x19.eigenmesh.v1.RouteDemand\x12+\n\ncandidates\x18\t \x03(\x0b\x32\x17.eigenmesh.v1.Candidate\x12\x1f\n\x04\x63uts\x18\n \x03(\x0b\x32\x11.eigenmesh.v1.Cut\x12\x16\n\tpredicted\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12 \n\x13incumbent_predicted\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12\'\n\x04took\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x07missing\x18\x0e \x03(\x0b\x32#.eigenmesh.v1.Decision.MissingEntry\x12\x1e\n\x11predicted_latency\x18\x0f \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07queries\x18\x10 \x03(\t\x12\x0e\n\x06source\x18\x11 \x01(\t\x12\x35\n\x08left_out\x18\x12 \x03(\x0b\x32#.eigenmesh.v1.Decision.LeftOutEntry\x12/\n\x0bobserved_at\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06window\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x07proxies\x18\x15 \x03(\x0b\x32\x17.eigenmesh.v1.ProxyLoad\x12\x38\n\tcouplings\x18\x16 \x03(\x0b\x32%.eigenmesh.v1.Decision.CouplingsEntry\x1a.\n\x0cMissingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cLeftOutEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x30\n\x0e\x43ouplingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"X\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x41\x43TION_PUSH\x10\x01\x12\x0f\n\x0b\x41\x43TION_HOLD\x10\x02\x12\x14\n\x10\x41\x43TION_RECOMMEND\x10\x03\x42\x0c\n\n_predictedB\x16\n\x14_incumbent_predictedB\x14\n\x12_predicted_latency\"L\n\tProxyLoad\x12\r\n\x05proxy\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0c\n\x04load\x18\x03 \x01(\x01\x12\x11\n\tin_flight\x18\x04 \x01(\x01\"9\n\x0bRouteDemand\x12\r\n\x05route\x18\x01 \x01(\t\x12\x1b\n\x13requests_per_second\x18\x02 \x01(\x01\"\xf2\x03\n\x0c\x43lusterState\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0c\n\x04load\x18\x02 \x01(\x01\x12\x12\n\nthroughput\x18\x03 \x01(\x01\x12\x19\n\x0cmean_seconds\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bp50_seconds\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bp99_seconds\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\tin_flight\x18\x07 \x01(\x01\x12\x17\n\x0fupstream_errors\x18\x08 \x01(\x01\x12\x16\n\x0e\x62reaker_errors\x18\t \x01(\x01\x12\"\n\x05\x63urve\x18\n \x01(\x0b\x32\x13.eigenmesh.v1.Curve\x12\x0f\n\x07retries\x18\x0b \x01(\x01\x12\x13\n\x0b\x63onnections\x18\x0c \x01(\x01\x12\x0f\n\x07pending\x18\r \x01(\x01\x12\x36\n\x06\x65rrors\x18\x0e \x03(\x0b\x32&.eigenmesh.v1.ClusterState.ErrorsEntry\x12)\n\tquantiles\x18\x0f \x03(\x0b\x32\x16.eigenmesh.v1.Quantile\x1a-\n\x0b\x45rrorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0f\n\r_mean_secondsB\x0e\n\x0c_p50_secondsB\x0e\n\x0c_p99_seconds\"B\n\x08Quantile\x12\t\n\x01q\x18\x01 \x01(\x01\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\x12\x1a\n\x12resolution_seconds\x18\x03 \x01(\x01\"\x9c\x01\n\x05\x43urve\x12\x12\n\nt0_seconds\x18\x01 \x01(\x01\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x01\x12\x13\n\x0bvariability\x18\x03 \x01(\x01\x12\x10\n\x08t0_error\x18\x04 \x01(\x01\x12\x16\n\x0e\x63\x61pacity_error\x18\x05 \x01(\x01\x12.\n\nchanged_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd6\x01\n\tCandidate\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0e\n\x06solver\x18\x02 \x01(\t\x12\x11\n\tobjective\x18\x03 \x01(\x01\x12\'\n\x04took\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0b\n\x03won\x18\x05 \x01(\x08\x12\x33\n\x06\x64\x65tail\x18\x06 \x03(\x0b\x32#.eigenmesh.v1.Candidate.DetailEntry\x1a-\n\x0b\x44\x65tailEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x03\x43ut\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x10\n\x08proposed\x18\x03 \x01(\x01\x12\x0f\n\x07\x61llowed\x18\x04 \x01(\x01*=\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x10\n\x0cMODE_OBSERVE\x10\x01\x12\r\n\tMODE_AUTO\x10\x02\x32\xa1\x02\n\x0bMeshService\x12;\n\x07GetMesh\x12\x1c.eigenmesh.v1.GetMeshRequest\x1a\x12.eigenmesh.v1.Mesh\x12O\n\x0eWatchDecisions\x12#.eigenmesh.v1.WatchDecisionsRequest\x1a\x16.eigenmesh.v1.Decision0\x01\x12G\n\x0bGetDecision\x12 .eigenmesh.v1.GetDecisionRequest\x1a\x16.eigenmesh.v1.Decision\x12;\n\x07SetMode\x12\x1c.eigenmesh.v1.SetModeRequest\x1a\x12.eigenmesh.v1.Meshb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65igenmesh/v1/mesh.proto\x12\x0c\x65igenmesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x10\n\x0eGetMeshRequest\"\x17\n\x15WatchDecisionsRequest\"$\n\x12GetDecisionRequest\x12\x0e\n\x06number\x18\x01 \x01(\x04\"2\n\x0eSetModeRequest\x12 \n\x04mode\x18\x01 \x01(\x0e\x32\x12.eigenmesh.v1.Mode\"\xc7\x01\n\x04Mesh\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04mode\x18\x02 \x01(\x0e\x32\x12.eigenmesh.v1.Mode\x12)\n\rplan_in_force\x18\x03 \x01(\x0b\x32\x12.eigenmesh.v1.Plan\x12/\n\x0flatest_decision\x18\x04 \x01(\x0b\x32\x16.eigenmesh.v1.Decision\x12!\n\x05nodes\x18\x05 \x03(\x0b\x32\x12.eigenmesh.v1.Node\x12\x10\n\x08\x64ivision\x18\x06 \x01(\t\"\x86\x02\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x31\n\rsubscriptions\x18\x03 \x03(\x0b\x32\x1a.eigenmesh.v1.Subscription\x12\x30\n\rconnected_for\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05group\x18\x05 \x01(\t\x12\x39\n\x0cmax_requests\x18\x06 \x03(\x0b\x32#.eigenmesh.v1.Node.MaxRequestsEntry\x1a\x32\n\x10MaxRequestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xaf\x01\n\x0cSubscription\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x14\n\x0csent_version\x18\x02 \x01(\t\x12\x15\n\racked_version\x18\x03 \x01(\t\x12\x0c\n\x04nack\x18\x04 \x01(\t\x12\r\n\x05names\x18\x05 \x03(\t\x12\x12\n\nnack_count\x18\x06 \x01(\r\x12/\n\x0c\x61nswered_ago\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"a\n\x04Plan\x12*\n\x06routes\x18\x01 \x03(\x0b\x32\x1a.eigenmesh.v1.RouteWeights\x12-\n\x08\x63lusters\x18\x02 \x03(\x0b\x32\x1b.eigenmesh.v1.ClusterLimits\"\x87\x01\n\x0cRouteWeights\x12\r\n\x05route\x18\x01 \x01(\t\x12\x38\n\x07weights\x18\x02 \x03(\x0b\x32\'.eigenmesh.v1.RouteWeights.WeightsEntry\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x82\x01\n\rClusterLimits\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x14\n\x0cmax_requests\x18\x02 \x01(\r\x12\x17\n\x0fmax_connections\x18\x03 \x01(\r\x12\x1c\n\x14max_pending_requests\x18\x04 \x01(\r\x12\x13\n\x0bmax_retries\x18\x05 \x01(\r\"\xe9\x08\n\x08\x44\x65\x63ision\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1d.eigenmesh.v1.Decision.Action\x12\x0b\n\x03why\x18\x04 \x01(\t\x12 \n\x04plan\x18\x05 \x01(\x0b\x32\x12.eigenmesh.v1.Plan\x12$\n\x08proposed\x18\x06 \x01(\x0b\x32\x12.eigenmesh.v1.Plan\x12,\n\x08\x63lusters\x18\x07 \x03(\x0b\x32\x1a.eigenmesh.v1.ClusterState\x12*\n\x07\x64\x65mands\x18\x08 \x03(\x0b\x32\x19.eigenmesh.v1.RouteDemand\x12+\n\ncandidates\x18\t \x03(\x0b\x32\x17.eigenmesh.v1.Candidate\x12\x1f\n\x04\x63uts\x18\n \x03(\x0b\x32\x11.eigenmesh.v1.Cut\x12\x16\n\tpredicted\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12 \n\x13incumbent_predicted\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12\'\n\x04took\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x07missing\x18\x0e \x03(\x0b\x32#.eigenmesh.v1.Decision.MissingEntry\x12\x1e\n\x11predicted_latency\x18\x0f \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07queries\x18\x10 \x03(\t\x12\x0e\n\x06source\x18\x11 \x01(\t\x12\x35\n\x08left_out\x18\x12 \x03(\x0b\x32#.eigenmesh.v1.Decision.LeftOutEntry\x12/\n\x0bobserved_at\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06window\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x07proxies\x18\x15 \x03(\x0b\x32\x17.eigenmesh.v1.ProxyLoad\x12\x38\n\tcouplings\x18\x16 \x03(\x0b\x32%.eigenmesh.v1.Decision.CouplingsEntry\x1a.\n\x0cMissingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cLeftOutEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x30\n\x0e\x43ouplingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"X\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x41\x43TION_PUSH\x10\x01\x12\x0f\n\x0b\x41\x43TION_HOLD\x10\x02\x12\x14\n\x10\x41\x43TION_RECOMMEND\x10\x03\x42\x0c\n\n_predictedB\x16\n\x14_incumbent_predictedB\x14\n\x12_predicted_latency\"L\n\tProxyLoad\x12\r\n\x05proxy\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0c\n\x04load\x18\x03 \x01(\x01\x12\x11\n\tin_flight\x18\x04 \x01(\x01\"9\n\x0bRouteDemand\x12\r\n\x05route\x18\x01 \x01(\t\x12\x1b\n\x13requests_per_second\x18\x02 \x01(\x01\"\xf2\x03\n\x0c\x43lusterState\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0c\n\x04load\x18\x02 \x01(\x01\x12\x12\n\nthroughput\x18\x03 \x01(\x01\x12\x19\n\x0cmean_seconds\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bp50_seconds\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bp99_seconds\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\tin_flight\x18\x07 \x01(\x01\x12\x17\n\x0fupstream_errors\x18\x08 \x01(\x01\x12\x16\n\x0e\x62reaker_errors\x18\t \x01(\x01\x12\"\n\x05\x63urve\x18\n \x01(\x0b\x32\x13.eigenmesh.v1.Curve\x12\x0f\n\x07retries\x18\x0b \x01(\x01\x12\x13\n\x0b\x63onnections\x18\x0c \x01(\x01\x12\x0f\n\x07pending\x18\r \x01(\x01\x12\x36\n\x06\x65rrors\x18\x0e \x03(\x0b\x32&.eigenmesh.v1.ClusterState.ErrorsEntry\x12)\n\tquantiles\x18\x0f \x03(\x0b\x32\x16.eigenmesh.v1.Quantile\x1a-\n\x0b\x45rrorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0f\n\r_mean_secondsB\x0e\n\x0c_p50_secondsB\x0e\n\x0c_p99_seconds\"B\n\x08Quantile\x12\t\n\x01q\x18\x01 \x01(\x01\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\x12\x1a\n\x12resolution_seconds\x18\x03 \x01(\x01\"\x9c\x01\n\x05\x43urve\x12\x12\n\nt0_seconds\x18\x01 \x01(\x01\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x01\x12\x13\n\x0bvariability\x18\x03 \x01(\x01\x12\x10\n\x08t0_error\x18\x04 \x01(\x01\x12\x16\n\x0e\x63\x61pacity_error\x18\x05 \x01(\x01\x12.\n\nchanged_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd6\x01\n\tCandidate\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0e\n\x06solver\x18\x02 \x01(\t\x12\x11\n\tobjective\x18\x03 \x01(\x01\x12\'\n\x04took\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0b\n\x03won\x18\x05 \x01(\x08\x12\x33\n\x06\x64\x65tail\x18\x06 \x03(\x0b\x32#.eigenmesh.v1.Candidate.DetailEntry\x1a-\n\x0b\x44\x65tailEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x03\x43ut\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x10\n\x08proposed\x18\x03 \x01(\x01\x12\x0f\n\x07\x61llowed\x18\x04 \x01(\x01*=\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x10\n\x0cMODE_OBSERVE\x10\x01\x12\r\n\tMODE_AUTO\x10\x02\x32\xa1\x02\n\x0bMeshService\x12;\n\x07GetMesh\x12\x1c.eigenmesh.v1.GetMeshRequest\x1a\x12.eigenmesh.v1.Mesh\x12O\n\x0eWatchDecisions\x12#.eigenmesh.v1.WatchDecisionsRequest\x1a\x16.eigenmesh.v1.Decision0\x01\x12G\n\x0bGetDecision\x12 .eigenmesh.v1.GetDecisionRequest\x1a\x16.eigenmesh.v1.Decision\x12;\n\x07SetMode\x12\x1c.eigenmesh.v1.SetModeRequest\x1a\x12.eigenmesh.v1.Meshb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'eigenmesh.v1.mesh_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_NODE_MAXREQUESTSENTRY']._loaded_options = None
+  _globals['_NODE_MAXREQUESTSENTRY']._serialized_options = b'8\001'
   _globals['_ROUTEWEIGHTS_WEIGHTSENTRY']._loaded_options = None
   _globals['_ROUTEWEIGHTS_WEIGHTSENTRY']._serialized_options = b'8\001'
   _globals['_DECISION_MISSINGENTRY']._loaded_options = None
@@ -45,8 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLUSTERSTATE_ERRORSENTRY']._serialized_options = b'8\001'
   _globals['_CANDIDATE_DETAILENTRY']._loaded_options = None
   _globals['_CANDIDATE_DETAILENTRY']._serialized_options = b'8\001'
-  _globals['_MODE']._serialized_start=3412
-  _globals['_MODE']._serialized_end=3473
+  _globals['_MODE']._serialized_start=3541
+  _globals['_MODE']._serialized_end=3602
   _globals['_GETMESHREQUEST']._serialized_start=106
   _globals['_GETMESHREQUEST']._serialized_end=122
   _globals['_WATCHDECISIONSREQUEST']._serialized_start=124
@@ -56,47 +58,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETMODEREQUEST']._serialized_start=187
   _globals['_SETMODEREQUEST']._serialized_end=237
   _globals['_MESH']._serialized_start=240
-  _globals['_MESH']._serialized_end=421
-  _globals['_NODE']._serialized_start=424
-  _globals['_NODE']._serialized_end=575
-  _globals['_SUBSCRIPTION']._serialized_start=578
-  _globals['_SUBSCRIPTION']._serialized_end=753
-  _globals['_PLAN']._serialized_start=755
-  _globals['_PLAN']._serialized_end=852
-  _globals['_ROUTEWEIGHTS']._serialized_start=855
-  _globals['_ROUTEWEIGHTS']._serialized_end=990
-  _globals['_ROUTEWEIGHTS_WEIGHTSENTRY']._serialized_start=944
-  _globals['_ROUTEWEIGHTS_WEIGHTSENTRY']._serialized_end=990
-  _globals['_CLUSTERLIMITS']._serialized_start=993
-  _globals['_CLUSTERLIMITS']._serialized_end=1123
-  _globals['_DECISION']._serialized_start=1126
-  _globals['_DECISION']._serialized_end=2255
-  _globals['_DECISION_MISSINGENTRY']._serialized_start=1961
-  _globals['_DECISION_MISSINGENTRY']._serialized_end=2007
-  _globals['_DECISION_LEFTOUTENTRY']._serialized_start=2009
-  _globals['_DECISION_LEFTOUTENTRY']._serialized_end=2055
-  _globals['_DECISION_COUPLINGSENTRY']._serialized_start=2057
-  _globals['_DECISION_COUPLINGSENTRY']._serialized_end=2105
-  _globals['_DECISION_ACTION']._serialized_start=2107
-  _globals['_DECISION_ACTION']._serialized_end=2195
-  _globals['_PROXYLOAD']._serialized_start=2257
-  _globals['_PROXYLOAD']._serialized_end=2333
-  _globals['_ROUTEDEMAND']._serialized_start=2335
-  _globals['_ROUTEDEMAND']._serialized_end=2392
-  _globals['_CLUSTERSTATE']._serialized_start=2395
-  _globals['_CLUSTERSTATE']._serialized_end=2893
-  _globals['_CLUSTERSTATE_ERRORSENTRY']._serialized_start=2799
-  _globals['_CLUSTERSTATE_ERRORSENTRY']._serialized_end=2844
-  _globals['_QUANTILE']._serialized_start=2895
-  _globals['_QUANTILE']._serialized_end=2961
-  _globals['_CURVE']._serialized_start=2964
-  _globals['_CURVE']._serialized_end=3120
-  _globals['_CANDIDATE']._serialized_start=3123
-  _globals['_CANDIDATE']._serialized_end=3337
-  _globals['_CANDIDATE_DETAILENTRY']._serialized_start=3292
-  _globals['_CANDIDATE_DETAILENTRY']._serialized_end=3337
-  _globals['_CUT']._serialized_start=3339
-  _globals['_CUT']._serialized_end=3410
-  _globals['_MESHSERVICE']._serialized_start=3476
-  _globals['_MESHSERVICE']._serialized_end=3765
+  _globals['_MESH']._serialized_end=439
+  _globals['_NODE']._serialized_start=442
+  _globals['_NODE']._serialized_end=704
+  _globals['_NODE_MAXREQUESTSENTRY']._serialized_start=654
+  _globals['_NODE_MAXREQUESTSENTRY']._serialized_end=704
+  _globals['_SUBSCRIPTION']._serialized_start=707
+  _globals['_SUBSCRIPTION']._serialized_end=882
+  _globals['_PLAN']._serialized_start=884
+  _globals['_PLAN']._serialized_end=981
+  _globals['_ROUTEWEIGHTS']._serialized_start=984
+  _globals['_ROUTEWEIGHTS']._serialized_end=1119
+  _globals['_ROUTEWEIGHTS_WEIGHTSENTRY']._serialized_start=1073
+  _globals['_ROUTEWEIGHTS_WEIGHTSENTRY']._serialized_end=1119
+  _globals['_CLUSTERLIMITS']._serialized_start=1122
+  _globals['_CLUSTERLIMITS']._serialized_end=1252
+  _globals['_DECISION']._serialized_start=1255
+  _globals['_DECISION']._serialized_end=2384
+  _globals['_DECISION_MISSINGENTRY']._serialized_start=2090
+  _globals['_DECISION_MISSINGENTRY']._serialized_end=2136
+  _globals['_DECISION_LEFTOUTENTRY']._serialized_start=2138
+  _globals['_DECISION_LEFTOUTENTRY']._serialized_end=2184
+  _globals['_DECISION_COUPLINGSENTRY']._serialized_start=2186
+  _globals['_DECISION_COUPLINGSENTRY']._serialized_end=2234
+  _globals['_DECISION_ACTION']._serialized_start=2236
+  _globals['_DECISION_ACTION']._serialized_end=2324
+  _globals['_PROXYLOAD']._serialized_start=2386
+  _globals['_PROXYLOAD']._serialized_end=2462
+  _globals['_ROUTEDEMAND']._serialized_start=2464
+  _globals['_ROUTEDEMAND']._serialized_end=2521
+  _globals['_CLUSTERSTATE']._serialized_start=2524
+  _globals['_CLUSTERSTATE']._serialized_end=3022
+  _globals['_CLUSTERSTATE_ERRORSENTRY']._serialized_start=2928
+  _globals['_CLUSTERSTATE_ERRORSENTRY']._serialized_end=2973
+  _globals['_QUANTILE']._serialized_start=3024
+  _globals['_QUANTILE']._serialized_end=3090
+  _globals['_CURVE']._serialized_start=3093
+  _globals['_CURVE']._serialized_end=3249
+  _globals['_CANDIDATE']._serialized_start=3252
+  _globals['_CANDIDATE']._serialized_end=3466
+  _globals['_CANDIDATE_DETAILENTRY']._serialized_start=3421
+  _globals['_CANDIDATE_DETAILENTRY']._serialized_end=3466
+  _globals['_CUT']._serialized_start=3468
+  _globals['_CUT']._serialized_end=3539
+  _globals['_MESHSERVICE']._serialized_start=3605
+  _globals['_MESHSERVICE']._serialized_end=3894
 # @@protoc_insertion_point(module_scope)

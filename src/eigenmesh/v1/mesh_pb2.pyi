@@ -41,32 +41,43 @@ class SetModeRequest(_message.Message):
     def __init__(self, mode: _Optional[_Union[Mode, str]] = ...) -> None: ...
 
 class Mesh(_message.Message):
-    __slots__ = ("name", "mode", "plan_in_force", "latest_decision", "nodes")
+    __slots__ = ("name", "mode", "plan_in_force", "latest_decision", "nodes", "division")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     PLAN_IN_FORCE_FIELD_NUMBER: _ClassVar[int]
     LATEST_DECISION_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
+    DIVISION_FIELD_NUMBER: _ClassVar[int]
     name: str
     mode: Mode
     plan_in_force: Plan
     latest_decision: Decision
     nodes: _containers.RepeatedCompositeFieldContainer[Node]
-    def __init__(self, name: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., plan_in_force: _Optional[_Union[Plan, _Mapping]] = ..., latest_decision: _Optional[_Union[Decision, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ...) -> None: ...
+    division: str
+    def __init__(self, name: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., plan_in_force: _Optional[_Union[Plan, _Mapping]] = ..., latest_decision: _Optional[_Union[Decision, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., division: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "cluster", "subscriptions", "connected_for", "group")
+    __slots__ = ("id", "cluster", "subscriptions", "connected_for", "group", "max_requests")
+    class MaxRequestsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FOR_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
+    MAX_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     id: str
     cluster: str
     subscriptions: _containers.RepeatedCompositeFieldContainer[Subscription]
     connected_for: _duration_pb2.Duration
     group: str
-    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ..., subscriptions: _Optional[_Iterable[_Union[Subscription, _Mapping]]] = ..., connected_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., group: _Optional[str] = ...) -> None: ...
+    max_requests: _containers.ScalarMap[str, int]
+    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ..., subscriptions: _Optional[_Iterable[_Union[Subscription, _Mapping]]] = ..., connected_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., group: _Optional[str] = ..., max_requests: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Subscription(_message.Message):
     __slots__ = ("type_url", "sent_version", "acked_version", "nack", "names", "nack_count", "answered_ago")
