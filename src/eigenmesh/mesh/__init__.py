@@ -10,7 +10,7 @@ from eigenmesh.mesh.curve import CurveEstimate, LatencyCurve
 from eigenmesh.mesh.decision import Action, Candidate, Cut, Decision
 from eigenmesh.mesh.errors import MeshError
 from eigenmesh.mesh.observation import Cause, ClusterObservation, Observation, ProxyLoad
-from eigenmesh.mesh.plan import BreakerLimits, Plan
+from eigenmesh.mesh.plan import BreakerLimits, Plan, RetryBudget
 from eigenmesh.mesh.policy import Bounds, GuardPolicy, ObjectivePolicy, ProbePolicy, Scenario
 from eigenmesh.mesh.topology import Call, Cluster, Host, Route, Topology
 
@@ -37,6 +37,7 @@ __all__ = [
     "Pools",
     "ProbePolicy",
     "ProxyLoad",
+    "RetryBudget",
     "Route",
     "Scenario",
     "Topology",

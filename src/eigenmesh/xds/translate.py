@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from envoy.service.runtime.v3.rtds_pb2 import Runtime
 
-from eigenmesh.mesh import BreakerLimits, MeshError, Plan
+from eigenmesh.mesh import MeshError, Plan
 from eigenmesh.mesh.plan import to_integers
 from eigenmesh.xds.operator import OperatorConfig, RouteTable
 from eigenmesh.xds.resource import Resource
@@ -78,10 +78,10 @@ class Splits:
         return split
 
 
-def limit_keys(plan: Plan, config: OperatorConfig) -> dict[str, int]:
+def limit_keys(plan: Plan, config: OperatorConfig) -> dict[str, float]:
     """The runtime keys that put the plan's limits in force. Raises MeshError if the plan does not
     fit the configuration."""
-    keys = {}
+    keys: dict[str, float] = {}
     for cluster, limit in plan.limits.items():
         if cluster not in config.clusters:
             raise MeshError(f"limits.{cluster}", cluster, "no such cluster is defined")
@@ -90,12 +90,12 @@ def limit_keys(plan: Plan, config: OperatorConfig) -> dict[str, int]:
             continue
         # High priority too: it would silently keep 1024.
         for priority in ("default", "high"):
-            for name in BreakerLimits.__slots__:
-                keys[f"circuit_breakers.{cluster}.{priority}.{name}"] = getattr(limit, name)
+            for name, value in limit.thresholds.items():
+                keys[f"circuit_breakers.{cluster}.{priority}.{name}"] = value
     return keys
 
 
-def runtime(layer: str, keys: Mapping[str, int]) -> Resource:
+def runtime(layer: str, keys: Mapping[str, float]) -> Resource:
     """The Runtime resource of this name. To be sent even if empty: Envoy waits for it at its
     start."""
     message = Runtime(name=layer)
