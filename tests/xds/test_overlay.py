@@ -173,7 +173,12 @@ def translator(config: OperatorConfig) -> OverlayTranslator:
 def test_weights_and_limits_are_keys_of_one_layer() -> None:
     budget = RetryBudget(12.5, 2)
     plan = Plan({"shop": {"a": 0.6, "b": 0.4}}, {"b": BreakerLimits(7, 8, 9, 10, budget)})
-    limits = {"max_requests": 7, "max_connections": 8, "max_pending_requests": 9, "max_retries": 10}
+    limits: dict[str, float] = {
+        "max_requests": 7,
+        "max_connections": 8,
+        "max_pending_requests": 9,
+        "max_retries": 10,
+    }
     limits |= {"retry_budget.budget_percent": 12.5, "retry_budget.min_retry_concurrency": 2}
     assert keys(translator(parse(document())).snapshot(plan)) == {
         "weights.shop.a": 6000,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from eigenmesh import __version__
-from eigenmesh.mesh import Decision, Plan
+from eigenmesh.mesh import Decision, Plan, Topology
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -94,6 +94,12 @@ class Metrics:
             ["cluster"],
             registry=registry,
         )
+        self.storm = Gauge(
+            "eigenmesh_retry_storm",
+            "1 while a retry storm is seen and damped on the cluster (in observe: seen)",
+            ["cluster"],
+            registry=registry,
+        )
         self.objective = Gauge(
             "eigenmesh_objective_seconds",
             "Objective of the plan and of the incumbent at the last decision",
@@ -158,6 +164,10 @@ class Metrics:
                 self.weight.labels(route, cluster).set(weight)
         for cluster, limits in plan.limits.items():
             self.limit.labels(cluster).set(limits.max_requests)
+
+    def show_storms(self, topology: Topology, stormy: Container[str]) -> None:
+        for cluster in topology.steered_clusters:
+            self.storm.labels(cluster).set(float(cluster in stormy))
 
     def show_decision(self, decision: Decision) -> None:
         self.decisions.labels(decision.action.value).inc()

@@ -15,6 +15,7 @@ from eigenmesh.control.journal import Journal
 from eigenmesh.control.loop import ControlLoop, LoopSettings, Mode
 from eigenmesh.control.metrics import Metrics
 from eigenmesh.control.settings import Settings
+from eigenmesh.guard import Storm
 from eigenmesh.mesh import Plan, Topology
 from eigenmesh.optimize.worker import SolverError, Worker
 from eigenmesh.telemetry.coupled import CoupledEstimator
@@ -92,6 +93,7 @@ class Sidecar:
             else CoupledEstimator(settings.topology)
         )
         self._source = make_source(settings)
+        self._storm = Storm(settings.guard.storm)
         self._worker = Worker()
         mode: Mode = "auto" if (resumed.mode or model.mode) == "auto" else "observe"
         self.loop = ControlLoop(
@@ -114,6 +116,7 @@ class Sidecar:
             journal=self.journal,
             push=self._push,
             metrics=self.metrics,
+            storm=self._storm,
         )
         self.heartbeat = Heartbeat(self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
@@ -170,7 +173,7 @@ class Sidecar:
 
     def _push(self, plan: Plan) -> None:
         for content in self._contents:
-            content.translate(plan)
+            content.translate(self._storm.over(plan))
         merged = self.xds.merged
         self._publish()
         self.metrics.xds_merged.inc(self.xds.merged - merged)

@@ -83,6 +83,10 @@ class BreakerLimits:
         return found
 
 
+ENVOY_DEFAULT_LIMITS = BreakerLimits(1024, 1024, 1024, 3)
+"""What Envoy uses where the operator configured nothing (CircuitBreakers.Thresholds)."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """weights: route -> cluster -> fraction (each route sums to 1). limits: cluster -> limits.
