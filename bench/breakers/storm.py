@@ -7,8 +7,8 @@ For TRIGGER seconds they have a fifth of their slots' speed; that fills their qu
 attempt is late, three are made of each request, and 2.25 times the capacity arrive: the storm feeds
 itself long after the trigger.
 
-`max_retries` is out of the way, as service meshes set it; Envoy's own default of 3 is a damper where
-capacities are as small as here. All other thresholds are Envoy's defaults.
+`max_retries` is out of the way, as service meshes set it; Envoy's own default of 3 is a damper
+where capacities are as small as here. All other thresholds are Envoy's defaults.
 """
 
 from __future__ import annotations

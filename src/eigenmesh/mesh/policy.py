@@ -109,7 +109,7 @@ class StormPolicy:
 
     amplification: float = 1.2
     goodput: float = 0.9
-    quiet: float = 10.0
+    quiet: float = 5.0
     enabled: bool = True
 
     def __post_init__(self) -> None:
