@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eigenmesh.mesh import BreakerLimits, Cluster, MeshError, Plan, Route, Topology
+from eigenmesh.mesh import BreakerLimits, Cluster, MeshError, Plan, RetryBudget, Route, Topology
 from eigenmesh.mesh.plan import WEIGHT_TOTAL, to_integers
 
 TOPOLOGY = Topology((Cluster("a"), Cluster("b"), Cluster("spare")), (Route("r", ("a", "b")),))
@@ -55,6 +55,23 @@ def test_unused_clusters_are_not_steered() -> None:
 def test_a_plan_survives_json(split: dict[str, float], limit: int) -> None:
     plan = Plan({"r": split}, {"a": BreakerLimits.around(limit)})
     assert Plan.from_dict(plan.to_dict()) == plan
+
+
+def test_a_plan_of_before_there_were_retry_budgets_is_read() -> None:
+    limits = {"max_requests": 7, "max_connections": 8, "max_pending_requests": 9, "max_retries": 10}
+    plan = Plan.from_dict({"weights": {}, "limits": {"a": limits}})
+    assert plan.limits == {"a": BreakerLimits(7, 8, 9, 10)}
+    assert plan.limits["a"].thresholds == limits
+
+
+@pytest.mark.parametrize(
+    ("percent", "least", "field"), [(101.0, 3, "budget_percent"), (20.0, -1, "min_retry_concurr")]
+)
+def test_a_budget_that_envoy_could_not_hold_is_refused(
+    percent: float, least: int, field: str
+) -> None:
+    with pytest.raises(MeshError, match=rf"limits\.retry_budget\.{field}"):
+        RetryBudget(percent, least)
 
 
 def test_loads_are_demand_times_weight_over_all_routes() -> None:

@@ -168,8 +168,15 @@ class Rig:
 
     def max_requests(self, cluster: str) -> set[int]:
         """Of both priorities; /clusters shows what is in force, the runtime included."""
+        return self._limits(cluster, "max_requests")
+
+    def max_retries(self, cluster: str) -> set[int]:
+        """Likewise; of a retry budget what it comes to now."""
+        return self._limits(cluster, "max_retries")
+
+    def _limits(self, cluster: str, name: str) -> set[int]:
         text = self.envoy.admin("/clusters")
-        found = re.findall(rf"^{cluster}::\w+_priority::max_requests::(\d+)$", text, re.M)
+        found = re.findall(rf"^{cluster}::\w+_priority::{name}::(\d+)$", text, re.M)
         return {int(value) for value in found}
 
 

@@ -6,11 +6,12 @@ import asyncio
 import json
 import random
 import sys
+from dataclasses import replace
 
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
 from eigenmesh.demo.processes import ChildProcess
-from eigenmesh.mesh import BreakerLimits, Plan
+from eigenmesh.mesh import BreakerLimits, Plan, RetryBudget
 from eigenmesh.mesh.plan import to_integers
 from eigenmesh.xds.options import ServerOptions
 from eigenmesh.xds.resource import CLUSTER, ENDPOINT, ROUTE, RUNTIME, Resource
@@ -64,6 +65,13 @@ async def test_weight_and_breaker_pushes_cost_no_request_and_no_connection(rig: 
         assert rig.weights() == {r: to_integers(split) for r, split in plan.weights.items()}
         for name in NAMES:
             assert rig.max_requests(name) == {plan.limits[name].max_requests}
+        # A budget holds though the cluster itself has none, and max_retries no longer does.
+        limits = {"a": replace(limits["a"], retry_budget=RetryBudget(0.0, 7))}
+        snapshot = translator.snapshot(Plan(plan.weights, limits), snapshot)
+        server.publish(snapshot)
+        assert await server.wait_acked(RUNTIME, snapshot.of(RUNTIME).version, 10.0)
+        assert rig.max_retries("a") == {7}
+        assert rig.max_retries("b") == {3}, "Envoy's own default, without a key"
         assert rig.counters() == before, "a connection, a cluster or a listener was touched"
         answers = await rig.answers()
         assert set(answers) == {200}

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from envoy.config.route.v3.route_components_pb2 import Route
 
-from eigenmesh.mesh import BreakerLimits
+from eigenmesh.mesh import BreakerLimits, RetryBudget
 from eigenmesh.xds.operator import OperatorConfig, OperatorError, parse_operator
 from eigenmesh.xds.steering import each_route
 
@@ -270,6 +270,14 @@ def test_the_original_plan_is_the_operators_own() -> None:
     }
     # Default priority, and Envoy's defaults where the operator gave nothing.
     assert plan.limits == {"blue": BreakerLimits(200, 1024, 1024, 3)}
+
+
+def test_a_retry_budget_is_the_operators_own_limit_too() -> None:
+    given = document(weighted(a=1, b=1))
+    budget = {"budget_percent": {"value": 35.0}}
+    given["clusters"][0]["circuit_breakers"] = {"thresholds": [{"retry_budget": budget}]}
+    limits = BreakerLimits(1024, 1024, 1024, 3, RetryBudget(35.0, 3))
+    assert parse_operator(given).original_plan().limits == {"a": limits}
 
 
 def test_a_threshold_of_zero_is_no_limit_that_a_plan_could_hold() -> None:

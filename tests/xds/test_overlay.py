@@ -12,7 +12,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eigenmesh.mesh import BreakerLimits, MeshError, Plan
+from eigenmesh.mesh import BreakerLimits, MeshError, Plan, RetryBudget
 from eigenmesh.xds.bootstrap import OVERLAY_NOTES, bootstrap, bootstrap_yaml
 from eigenmesh.xds.operator import OperatorConfig, OperatorError, parse_operator
 from eigenmesh.xds.overlay import OverlayTranslator, weight_keys
@@ -171,8 +171,15 @@ def translator(config: OperatorConfig) -> OverlayTranslator:
 
 
 def test_weights_and_limits_are_keys_of_one_layer() -> None:
-    plan = Plan({"shop": {"a": 0.6, "b": 0.4}}, {"b": BreakerLimits(7, 8, 9, 10)})
-    limits = {"max_requests": 7, "max_connections": 8, "max_pending_requests": 9, "max_retries": 10}
+    budget = RetryBudget(12.5, 2)
+    plan = Plan({"shop": {"a": 0.6, "b": 0.4}}, {"b": BreakerLimits(7, 8, 9, 10, budget)})
+    limits: dict[str, float] = {
+        "max_requests": 7,
+        "max_connections": 8,
+        "max_pending_requests": 9,
+        "max_retries": 10,
+    }
+    limits |= {"retry_budget.budget_percent": 12.5, "retry_budget.min_retry_concurrency": 2}
     assert keys(translator(parse(document())).snapshot(plan)) == {
         "weights.shop.a": 6000,
         "weights.shop.b": 4000,

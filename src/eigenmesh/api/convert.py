@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -35,6 +36,9 @@ def plan_message(plan: Plan) -> pb.Plan:
                 max_connections=limits.max_connections,
                 max_pending_requests=limits.max_pending_requests,
                 max_retries=limits.max_retries,
+                retry_budget=pb.RetryBudget(**asdict(limits.retry_budget))
+                if limits.retry_budget
+                else None,
             )
             for cluster, limits in plan.limits.items()
         ],

@@ -16,10 +16,10 @@ import structlog
 
 from eigenmesh.control.journal import Journal, JournalWriteError
 from eigenmesh.control.metrics import Metrics
-from eigenmesh.guard import Prober, admit, lacking
+from eigenmesh.guard import Prober, Storm, admit, lacking
 from eigenmesh.mesh import (
+    ENVOY_DEFAULT_LIMITS,
     Action,
-    BreakerLimits,
     CurveEstimate,
     Decision,
     GuardPolicy,
@@ -38,9 +38,6 @@ from eigenmesh.telemetry.source import Source
 log = structlog.get_logger(__name__)
 
 Mode = Literal["observe", "auto"]
-
-ENVOY_DEFAULT_LIMITS = BreakerLimits(1024, 1024, 1024, 3)
-"""What Envoy uses where the operator configured nothing (CircuitBreakers.Thresholds)."""
 
 
 class Solver(Protocol):
@@ -66,7 +63,8 @@ class LoopSettings:
 
 
 class ControlLoop:
-    """`push` makes a plan the one that xDS serves; it must not block.
+    """`push` makes a plan, with what `storm` says over it, the one that xDS serves; it must not
+    block.
 
     `observed` is told every observation before it is decided on.
 
@@ -88,6 +86,7 @@ class ControlLoop:
         push: Callable[[Plan], None],
         metrics: Metrics,
         observed: Callable[[Observation], Awaitable[None]] | None = None,
+        storm: Storm | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -102,6 +101,8 @@ class ControlLoop:
         self._estimator = estimator
         self._forecast = Forecast()
         self._prober = Prober(settings.topology, settings.guard)
+        self._storm = storm or Storm(settings.guard.storm)
+        self._curves: Mapping[str, CurveEstimate] = {}
         self._solver = solver
         self._journal = journal
         self._push = push
@@ -129,6 +130,10 @@ class ControlLoop:
         await asyncio.to_thread(self._journal.put_mode, mode)
         log.info("mode set", mode=mode, before=self.mode)
         self.mode = mode
+        if self._storm.dampings:
+            # Seen under the other mode; to be let go of, or begun, from the start.
+            self._storm.forget()
+            self._push(self.plan)
 
     async def watch(self) -> AsyncIterator[Decision]:
         """The latest decision, then each new one; a slow reader skips to the newest."""
@@ -162,14 +167,27 @@ class ControlLoop:
     async def _tick(self) -> Decision:
         started = time.monotonic()
         observation = await self._source.observe(self._clock())
+        self._calm(observation)
         if self._observed is not None:
             await self._observed(observation)
         # Numpy on a thread: the fit of many clusters must not hold up xDS.
         curves = await asyncio.to_thread(self._estimator.update, observation, self.plan.weights)
+        self._curves = curves
         decision = await self._decide(observation, dict(curves))
         decision = replace(decision, seconds=time.monotonic() - started)
         await self._remember(decision)
         return decision
+
+    def _calm(self, observation: Observation) -> None:
+        """A retry storm is damped before anything else, whatever becomes of this tick."""
+        before = self._storm.dampings
+        after = self._storm.update(observation, self._curves)
+        self._metrics.show_storms(self._settings.topology, after)
+        if after == before:
+            return
+        log.warning("retry storm", mode=self.mode, now=self._storm.why(observation.time) or "over")
+        if self.mode == "auto":
+            self._push(self.plan)
 
     async def _decide(
         self, observation: Observation, curves: Mapping[str, CurveEstimate]
@@ -296,6 +314,8 @@ class ControlLoop:
     ) -> Decision:
         if observation.left_out:
             why = f"{why}; without {', '.join(observation.left_out)}"
+        if storm := self._storm.why(observation.time):
+            why = f"{storm}; {why}"
         return Decision(
             number=self._number,
             time=self._clock(),

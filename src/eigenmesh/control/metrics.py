@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from eigenmesh import __version__
-from eigenmesh.mesh import Decision, Plan
+from eigenmesh.mesh import Decision, Plan, Topology
 
 MOST_GRANTS = 500
 """Series of single proxies' limits; a larger fleet has none, since nodes are not ours to bound."""
@@ -102,6 +102,12 @@ class Metrics:
             ["node", "cluster"],
             registry=registry,
         )
+        self.storm = Gauge(
+            "eigenmesh_retry_storm",
+            "1 while a retry storm is seen and damped on the cluster (in observe: seen)",
+            ["cluster"],
+            registry=registry,
+        )
         self.objective = Gauge(
             "eigenmesh_objective_seconds",
             "Objective of the plan and of the incumbent at the last decision",
@@ -173,6 +179,10 @@ class Metrics:
             for node, limits in grants.items():
                 for cluster, limit in limits.items():
                     self.grant.labels(node, cluster).set(limit)
+
+    def show_storms(self, topology: Topology, stormy: Container[str]) -> None:
+        for cluster in topology.steered_clusters:
+            self.storm.labels(cluster).set(float(cluster in stormy))
 
     def show_decision(self, decision: Decision) -> None:
         self.decisions.labels(decision.action.value).inc()

@@ -21,6 +21,7 @@ from eigenmesh.control.circuit_settings import Circuits
 from eigenmesh.control.duration import Seconds
 from eigenmesh.control.groups import Groups, GroupSettings
 from eigenmesh.control.listen import Address, Listen, NodeTls, XdsListen, is_loopback
+from eigenmesh.control.storm_settings import StormSettings
 from eigenmesh.control.strict import Strict
 from eigenmesh.control.telemetry_settings import Telemetry
 from eigenmesh.mesh import (
@@ -143,6 +144,7 @@ class Guard(Strict):
     max_limit: Annotated[int, Field(ge=1)] = GuardPolicy.max_limit
     max_age: Seconds = GuardPolicy.max_age
     probe: Probe = Probe()
+    storm: StormSettings = StormSettings()
     routes: dict[str, RouteGuard] = {}
 
     @model_validator(mode="after")
@@ -393,6 +395,7 @@ def _guard_policy(guard: Guard) -> GuardPolicy:
         max_limit=guard.max_limit,
         max_age=guard.max_age,
         probe=ProbePolicy(**guard.probe.model_dump()),
+        storm=guard.storm.policy(),
     )
 
 

@@ -17,6 +17,7 @@ from eigenmesh.control.loop import ControlLoop, LoopSettings, Mode
 from eigenmesh.control.metrics import Metrics
 from eigenmesh.control.proxies import Proxies
 from eigenmesh.control.settings import Settings
+from eigenmesh.guard import Storm
 from eigenmesh.mesh import Observation, Plan, Topology
 from eigenmesh.optimize.worker import SolverError, Worker
 from eigenmesh.telemetry.coupled import CoupledEstimator
@@ -109,6 +110,7 @@ class Sidecar:
             else CoupledEstimator(settings.topology)
         )
         self._source = make_source(settings)
+        self._storm = Storm(settings.guard.storm)
         self._worker = Worker()
         mode: Mode = "auto" if (resumed.mode or model.mode) == "auto" else "observe"
         self.loop = ControlLoop(
@@ -132,6 +134,7 @@ class Sidecar:
             push=self._push,
             observed=self._observed,
             metrics=self.metrics,
+            storm=self._storm,
         )
         self.heartbeat = Heartbeat(self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
@@ -187,9 +190,10 @@ class Sidecar:
             log.error("the solver worker did not start", error=str(error))
 
     def _push(self, plan: Plan) -> None:
+        lowered = self._storm.over(plan)
         for content in self._contents:
-            content.translate(plan)
-        self.proxies.put(plan)
+            content.translate(lowered)
+        self.proxies.put(lowered)
         merged = self.xds.merged
         self._publish()
         self.metrics.xds_merged.inc(self.xds.merged - merged)

@@ -3,5 +3,6 @@
 from eigenmesh.guard.admit import Guarded, admit
 from eigenmesh.guard.evidence import lacking
 from eigenmesh.guard.probe import Probe, Prober
+from eigenmesh.guard.storm import Damping, Storm
 
-__all__ = ["Guarded", "Probe", "Prober", "admit", "lacking"]
+__all__ = ["Damping", "Guarded", "Probe", "Prober", "Storm", "admit", "lacking"]

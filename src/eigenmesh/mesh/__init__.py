@@ -10,11 +10,19 @@ from eigenmesh.mesh.curve import CurveEstimate, LatencyCurve
 from eigenmesh.mesh.decision import Action, Candidate, Cut, Decision
 from eigenmesh.mesh.errors import MeshError
 from eigenmesh.mesh.observation import Cause, ClusterObservation, Observation, ProxyLoad
-from eigenmesh.mesh.plan import BreakerLimits, Plan
-from eigenmesh.mesh.policy import Bounds, GuardPolicy, ObjectivePolicy, ProbePolicy, Scenario
+from eigenmesh.mesh.plan import ENVOY_DEFAULT_LIMITS, BreakerLimits, Plan, RetryBudget
+from eigenmesh.mesh.policy import (
+    Bounds,
+    GuardPolicy,
+    ObjectivePolicy,
+    ProbePolicy,
+    Scenario,
+    StormPolicy,
+)
 from eigenmesh.mesh.topology import Call, Cluster, Host, Route, Topology
 
 __all__ = [
+    "ENVOY_DEFAULT_LIMITS",
     "Action",
     "Bounds",
     "BreakerLimits",
@@ -37,8 +45,10 @@ __all__ = [
     "Pools",
     "ProbePolicy",
     "ProxyLoad",
+    "RetryBudget",
     "Route",
     "Scenario",
+    "StormPolicy",
     "Topology",
     "admitted_latency",
     "blocked_fraction",

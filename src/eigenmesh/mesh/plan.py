@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from eigenmesh.mesh.errors import MeshError
@@ -13,22 +13,48 @@ from eigenmesh.mesh.topology import Topology
 WEIGHT_TOTAL = 10_000
 """Envoy's weights are integers; a plan is pushed in basis points."""
 
+COUNTS = ("max_requests", "max_connections", "max_pending_requests", "max_retries")
+"""The thresholds that count something, of which each proxy may have its part."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBudget:
+    """How many retries of a cluster Envoy lets be outstanding at once, in place of `max_retries`.
+
+    budget_percent: of the requests that are active or pending, 0 to 100. min_retry_concurrency:
+    as many are allowed whatever that percentage comes to. With both at 0 nothing is retried.
+    Source: Envoy, config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget.
+    """
+
+    budget_percent: float = 20.0
+    min_retry_concurrency: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.budget_percent <= 100.0:
+            field = "limits.retry_budget.budget_percent"
+            raise MeshError(field, self.budget_percent, "use a percentage from 0 to 100")
+        if self.min_retry_concurrency < 0:
+            field = "limits.retry_budget.min_retry_concurrency"
+            raise MeshError(field, self.min_retry_concurrency, "use 0 or more")
+
 
 @dataclass(frozen=True, slots=True)
 class BreakerLimits:
     """Circuit-breaker thresholds of one cluster (requests, connections) over all proxies together.
 
     Envoy's own are per proxy (config.cluster.v3.CircuitBreakers.Thresholds); `mesh.division` says
-    which part each proxy is served.
+    which part each proxy is served. retry_budget: None where none is set; otherwise Envoy ignores
+    `max_retries`.
     """
 
     max_requests: int
     max_connections: int
     max_pending_requests: int
     max_retries: int
+    retry_budget: RetryBudget | None = None
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
+        for name in COUNTS:
             value = getattr(self, name)
             if value < 1:
                 raise MeshError(f"limits.{name}", value, "use 1 or more; 0 rejects every request")
@@ -39,14 +65,27 @@ class BreakerLimits:
 
         Connections and pending requests get room above it: an HTTP/1.1 pool holds idle and
         connecting connections beside the busy ones, on every worker thread. Retries get a
-        fifth, so that they cannot take over the cluster.
+        fifth of what is in flight, so that they cannot take over the cluster.
         """
         return cls(
             max_requests=max_requests,
             max_connections=max(16, 4 * max_requests),
             max_pending_requests=max(16, 2 * max_requests),
             max_retries=max(3, math.ceil(0.2 * max_requests)),
+            retry_budget=RetryBudget(),
         )
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """By the names that Envoy has for them, in its API as in its runtime."""
+        found: dict[str, float] = {name: getattr(self, name) for name in COUNTS}
+        if self.retry_budget is not None:
+            found |= {f"retry_budget.{name}": v for name, v in asdict(self.retry_budget).items()}
+        return found
+
+
+ENVOY_DEFAULT_LIMITS = BreakerLimits(1024, 1024, 1024, 3)
+"""What Envoy uses where the operator configured nothing (CircuitBreakers.Thresholds)."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +127,14 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         return {
             "weights": {route: dict(split) for route, split in self.weights.items()},
-            "limits": {
-                cluster: {name: getattr(limits, name) for name in BreakerLimits.__slots__}
-                for cluster, limits in self.limits.items()
-            },
+            "limits": {cluster: asdict(limits) for cluster, limits in self.limits.items()},
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
         return cls(
             {route: dict(split) for route, split in data["weights"].items()},
-            {cluster: BreakerLimits(**limits) for cluster, limits in data["limits"].items()},
+            {cluster: _limits(limits) for cluster, limits in data["limits"].items()},
         )
 
     @classmethod
@@ -107,6 +143,12 @@ class Plan:
         return cls(
             {r.name: {c: 1.0 / len(r.clusters) for c in r.clusters} for r in topology.routes}, {}
         )
+
+
+def _limits(data: Mapping[str, Any]) -> BreakerLimits:
+    """Plans of before have no retry budget."""
+    budget = data.get("retry_budget")
+    return BreakerLimits(**{**data, "retry_budget": RetryBudget(**budget) if budget else None})
 
 
 def to_integers(split: Mapping[str, float], total: int = WEIGHT_TOTAL) -> dict[str, int]:

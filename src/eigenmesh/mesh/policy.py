@@ -99,6 +99,29 @@ class ProbePolicy:
 
 
 @dataclass(frozen=True)
+class StormPolicy:
+    """When retries are a storm (`guard.storm`), and how its damping is let go.
+
+    amplification: attempts / first attempts from which on they may be one. goodput: fraction of
+    the requests below which so many succeed then. quiet: seconds without a sign of the storm after
+    which more retries are allowed again, one step at a time. enabled: False: nothing is damped.
+    """
+
+    amplification: float = 1.2
+    goodput: float = 0.9
+    quiet: float = 5.0
+    enabled: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.amplification > 1.0:
+            raise MeshError("storm.amplification", self.amplification, "use more than 1")
+        if not 0.0 < self.goodput <= 1.0:
+            raise MeshError("storm.goodput", self.goodput, "use more than 0 and at most 1")
+        if not self.quiet > 0:
+            raise MeshError("storm.quiet", self.quiet, "use more than 0 seconds")
+
+
+@dataclass(frozen=True)
 class GuardPolicy:
     """What may be pushed.
 
@@ -109,7 +132,7 @@ class GuardPolicy:
     curve observable. min_gain: relative predicted improvement below which nothing is pushed.
     max_limit_step: largest factor by which one limit moves in one push.
     min_limit, max_limit: range of max_requests.
-    max_age: seconds; older data is no data. probe: none by default.
+    max_age: seconds; older data is no data. probe: none by default. storm: of retries.
     """
 
     bounds: Bounds = field(default_factory=Bounds)
@@ -123,6 +146,7 @@ class GuardPolicy:
     max_limit: int = 1024
     max_age: float = 15.0
     probe: ProbePolicy = field(default_factory=ProbePolicy)
+    storm: StormPolicy = field(default_factory=StormPolicy)
 
     def bounds_of(self, route: str, cluster: str) -> Bounds:
         """Bounds of one weight, the probe floor included."""

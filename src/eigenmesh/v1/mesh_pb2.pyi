@@ -121,18 +121,28 @@ class RouteWeights(_message.Message):
     def __init__(self, route: _Optional[str] = ..., weights: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ClusterLimits(_message.Message):
-    __slots__ = ("cluster", "max_requests", "max_connections", "max_pending_requests", "max_retries")
+    __slots__ = ("cluster", "max_requests", "max_connections", "max_pending_requests", "max_retries", "retry_budget")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     MAX_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     MAX_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_PENDING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     MAX_RETRIES_FIELD_NUMBER: _ClassVar[int]
+    RETRY_BUDGET_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     max_requests: int
     max_connections: int
     max_pending_requests: int
     max_retries: int
-    def __init__(self, cluster: _Optional[str] = ..., max_requests: _Optional[int] = ..., max_connections: _Optional[int] = ..., max_pending_requests: _Optional[int] = ..., max_retries: _Optional[int] = ...) -> None: ...
+    retry_budget: RetryBudget
+    def __init__(self, cluster: _Optional[str] = ..., max_requests: _Optional[int] = ..., max_connections: _Optional[int] = ..., max_pending_requests: _Optional[int] = ..., max_retries: _Optional[int] = ..., retry_budget: _Optional[_Union[RetryBudget, _Mapping]] = ...) -> None: ...
+
+class RetryBudget(_message.Message):
+    __slots__ = ("budget_percent", "min_retry_concurrency")
+    BUDGET_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    MIN_RETRY_CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    budget_percent: float
+    min_retry_concurrency: int
+    def __init__(self, budget_percent: _Optional[float] = ..., min_retry_concurrency: _Optional[int] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("number", "time", "action", "why", "plan", "proposed", "clusters", "demands", "candidates", "cuts", "predicted", "incumbent_predicted", "took", "missing", "predicted_latency", "queries", "source", "left_out", "observed_at", "window", "proxies", "couplings")

@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
 from envoy.config.cluster.v3.cluster_pb2 import Cluster as ClusterMessage
 from envoy.config.core.v3.base_pb2 import RoutingPriority
 from envoy.config.core.v3.extension_pb2 import TypedExtensionConfig
@@ -26,7 +27,7 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from eigenmesh.mesh import BreakerLimits, Cluster, Plan, Route, Topology
+from eigenmesh.mesh import BreakerLimits, Cluster, Plan, RetryBudget, Route, Topology
 from eigenmesh.xds import rewrite, steering
 from eigenmesh.xds.protos import KNOWN_HERE, OperatorError, message_type, parse
 from eigenmesh.xds.resource import Key, Resource
@@ -108,11 +109,12 @@ class OperatorConfig:
         for name in self._topology.steered_clusters:
             for thresholds in self.clusters[name].circuit_breakers.thresholds:
                 given = {f for f in _DEFAULT_LIMITS if thresholds.HasField(f)}
-                if thresholds.priority != RoutingPriority.DEFAULT or not given:
+                budget = _budget(thresholds)
+                if thresholds.priority != RoutingPriority.DEFAULT or not (given or budget):
                     continue
                 limits = _DEFAULT_LIMITS | {f: getattr(thresholds, f).value for f in given}
                 if min(limits.values()) > 0:
-                    found[name] = BreakerLimits(**limits)
+                    found[name] = BreakerLimits(**limits, retry_budget=budget)
         return found
 
     def original_plan(self) -> Plan:
@@ -194,6 +196,18 @@ def parse_operator(
         steered=steered,
         left_alone=(*left, *config.left, *not_steered),
     )
+
+
+def _budget(thresholds: CircuitBreakers.Thresholds) -> RetryBudget | None:
+    if not thresholds.HasField("retry_budget"):
+        return None
+    given, default = thresholds.retry_budget, RetryBudget()
+    percent, least = default.budget_percent, default.min_retry_concurrency
+    if given.HasField("budget_percent"):
+        percent = given.budget_percent.value
+    if given.HasField("min_retry_concurrency"):
+        least = given.min_retry_concurrency.value
+    return RetryBudget(percent, least)
 
 
 def _sections(

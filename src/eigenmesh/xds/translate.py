@@ -11,14 +11,16 @@ from collections.abc import Mapping
 
 from envoy.service.runtime.v3.rtds_pb2 import Runtime
 
-from eigenmesh.mesh import BreakerLimits, MeshError, Plan
-from eigenmesh.mesh.plan import to_integers
+from eigenmesh.mesh import MeshError, Plan
+from eigenmesh.mesh.plan import COUNTS, to_integers
 from eigenmesh.xds.operator import OperatorConfig, RouteTable
 from eigenmesh.xds.resource import Resource
 from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.steering import SteeredRoute, put_weights
 
 Split = Mapping[str, int]
+
+_LEAST_RETRIES = "retry_budget.min_retry_concurrency"
 
 
 class Translator:
@@ -84,20 +86,20 @@ class Splits:
 
 def limit_keys(
     plan: Plan, config: OperatorConfig, grants: Mapping[str, int] | None = None
-) -> dict[str, int]:
+) -> dict[str, float]:
     """The runtime keys that put the plan's limits in force.
 
     grants: max_requests of one proxy by cluster, of the plan's which are all proxies'; its other
     limits are in proportion. Raises MeshError if the plan does not fit the configuration.
     """
-    keys = {}
+    keys: dict[str, float] = {}
     for cluster, limit in plan.limits.items():
         if cluster not in config.clusters:
             raise MeshError(f"limits.{cluster}", cluster, "no such cluster is defined")
         if limit == config.own_limits.get(cluster):
             # Without a key the operator's own thresholds hold, of both priorities.
             continue
-        values = {name: getattr(limit, name) for name in BreakerLimits.__slots__}
+        values = limit.thresholds
         if grants is not None and cluster in grants:
             values = _part(values, grants[cluster])
         # High priority too: it would silently keep 1024.
@@ -107,14 +109,17 @@ def limit_keys(
     return keys
 
 
-def _part(limits: Mapping[str, int], granted: int) -> dict[str, int]:
+def _part(limits: Mapping[str, float], granted: int) -> dict[str, float]:
     """A proxy's part of a cluster's limits. Nothing at all is a part, too, for max_requests."""
-    whole = limits["max_requests"]
-    parts = {name: max(1, value * granted // whole) for name, value in limits.items()}
+    parts = dict(limits)
+    for name in COUNTS:
+        parts[name] = max(1, int(limits[name]) * granted // int(limits["max_requests"]))
+    if (least := limits.get(_LEAST_RETRIES)) is not None:
+        parts[_LEAST_RETRIES] = int(least) * granted // int(limits["max_requests"])
     return {**parts, "max_requests": granted}
 
 
-def runtime(layer: str, keys: Mapping[str, int]) -> Resource:
+def runtime(layer: str, keys: Mapping[str, float]) -> Resource:
     """The Runtime resource of this name. To be sent even if empty: Envoy waits for it at its
     start."""
     message = Runtime(name=layer)

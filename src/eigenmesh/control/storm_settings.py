@@ -1,0 +1,23 @@
+"""`guard.storm` in the settings: when retries are taken for a storm."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from eigenmesh.control.duration import Seconds
+from eigenmesh.control.strict import Strict
+from eigenmesh.mesh import StormPolicy
+
+
+class StormSettings(Strict):
+    """See StormPolicy."""
+
+    enabled: bool = StormPolicy.enabled
+    amplification: Annotated[float, Field(gt=1)] = StormPolicy.amplification
+    goodput: Annotated[float, Field(gt=0, le=1)] = StormPolicy.goodput
+    quiet: Annotated[Seconds, Field(gt=0)] = StormPolicy.quiet
+
+    def policy(self) -> StormPolicy:
+        return StormPolicy(**self.model_dump())
