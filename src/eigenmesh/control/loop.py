@@ -16,7 +16,7 @@ import structlog
 
 from eigenmesh.control.journal import Journal, JournalWriteError
 from eigenmesh.control.metrics import Metrics
-from eigenmesh.guard import Prober, Storm, admit, lacking
+from eigenmesh.guard import FastGuard, Prober, Storm, admit, lacking
 from eigenmesh.mesh import (
     ENVOY_DEFAULT_LIMITS,
     Action,
@@ -63,8 +63,8 @@ class LoopSettings:
 
 
 class ControlLoop:
-    """`push` makes a plan, with what `storm` says over it, the one that xDS serves; it must not
-    block.
+    """`push` makes a plan, with what `storm` and `fast` say over it, the one that xDS serves; it
+    must not block. `fast`: something looks at the mesh between ticks, and calls `calm`.
 
     `observed` is told every observation before it is decided on.
 
@@ -87,6 +87,7 @@ class ControlLoop:
         metrics: Metrics,
         observed: Callable[[Observation], Awaitable[None]] | None = None,
         storm: Storm | None = None,
+        fast: FastGuard | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -102,7 +103,8 @@ class ControlLoop:
         self._forecast = Forecast()
         self._prober = Prober(settings.topology, settings.guard)
         self._storm = storm or Storm(settings.guard.storm)
-        self._curves: Mapping[str, CurveEstimate] = {}
+        self._fast = fast
+        self.curves: Mapping[str, CurveEstimate] = {}
         self._solver = solver
         self._journal = journal
         self._push = push
@@ -167,21 +169,22 @@ class ControlLoop:
     async def _tick(self) -> Decision:
         started = time.monotonic()
         observation = await self._source.observe(self._clock())
-        self._calm(observation)
+        if self._fast is None:
+            self.calm(observation)
         if self._observed is not None:
             await self._observed(observation)
         # Numpy on a thread: the fit of many clusters must not hold up xDS.
         curves = await asyncio.to_thread(self._estimator.update, observation, self.plan.weights)
-        self._curves = curves
+        self.curves = curves
         decision = await self._decide(observation, dict(curves))
         decision = replace(decision, seconds=time.monotonic() - started)
         await self._remember(decision)
         return decision
 
-    def _calm(self, observation: Observation) -> None:
+    def calm(self, observation: Observation) -> None:
         """A retry storm is damped before anything else, whatever becomes of this tick."""
         before = self._storm.dampings
-        after = self._storm.update(observation, self._curves)
+        after = self._storm.update(observation, self.curves)
         self._metrics.show_storms(self._settings.topology, after)
         if after == before:
             return
@@ -314,8 +317,9 @@ class ControlLoop:
     ) -> Decision:
         if observation.left_out:
             why = f"{why}; without {', '.join(observation.left_out)}"
-        if storm := self._storm.why(observation.time):
-            why = f"{storm}; {why}"
+        now = self._clock()
+        lowered = (self._storm.why(now), self._fast.why(now) if self._fast else "")
+        why = "; ".join([*filter(None, lowered), why])
         return Decision(
             number=self._number,
             time=self._clock(),

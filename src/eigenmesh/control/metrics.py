@@ -108,6 +108,19 @@ class Metrics:
             ["cluster"],
             registry=registry,
         )
+        self.fast_limit = Gauge(
+            "eigenmesh_fast_guard_max_requests",
+            "Limit that the fast guard has in force in place of the plan's (requests in flight); "
+            "absent where it has none",
+            ["cluster"],
+            registry=registry,
+        )
+        self.fast_cuts = Counter(
+            "eigenmesh_fast_guard_cuts",
+            "How often the fast guard lowered the cluster's limit between two decisions",
+            ["cluster"],
+            registry=registry,
+        )
         self.objective = Gauge(
             "eigenmesh_objective_seconds",
             "Objective of the plan and of the incumbent at the last decision",

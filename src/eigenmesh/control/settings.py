@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from eigenmesh.control import groups
 from eigenmesh.control.circuit_settings import Circuits
 from eigenmesh.control.duration import Seconds
+from eigenmesh.control.fast_settings import FastSettings
 from eigenmesh.control.groups import Groups, GroupSettings
 from eigenmesh.control.listen import Address, Listen, NodeTls, XdsListen, is_loopback
 from eigenmesh.control.storm_settings import StormSettings
@@ -145,6 +146,7 @@ class Guard(Strict):
     max_age: Seconds = GuardPolicy.max_age
     probe: Probe = Probe()
     storm: StormSettings = StormSettings()
+    fast: FastSettings = FastSettings()
     routes: dict[str, RouteGuard] = {}
 
     @model_validator(mode="after")
@@ -396,6 +398,7 @@ def _guard_policy(guard: Guard) -> GuardPolicy:
         max_age=guard.max_age,
         probe=ProbePolicy(**guard.probe.model_dump()),
         storm=guard.storm.policy(),
+        fast=guard.fast.policy(),
     )
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import structlog
 
+from eigenmesh.control.fast import FastLoop
 from eigenmesh.control.fleet import Grants
 from eigenmesh.control.groups import part_of
 from eigenmesh.control.heartbeat import Heartbeat
@@ -17,7 +18,7 @@ from eigenmesh.control.loop import ControlLoop, LoopSettings, Mode
 from eigenmesh.control.metrics import Metrics
 from eigenmesh.control.proxies import Proxies
 from eigenmesh.control.settings import Settings
-from eigenmesh.guard import Storm
+from eigenmesh.guard import FastGuard, Storm
 from eigenmesh.mesh import Observation, Plan, Topology
 from eigenmesh.optimize.worker import SolverError, Worker
 from eigenmesh.telemetry.coupled import CoupledEstimator
@@ -111,6 +112,10 @@ class Sidecar:
         )
         self._source = make_source(settings)
         self._storm = Storm(settings.guard.storm)
+        fast_source = make_fast_source(settings)
+        self._fast: FastGuard | None = None
+        if fast_source is not None:
+            self._fast = FastGuard(settings.guard.fast, min_limit=settings.guard.min_limit)
         self._worker = Worker()
         mode: Mode = "auto" if (resumed.mode or model.mode) == "auto" else "observe"
         self.loop = ControlLoop(
@@ -135,7 +140,18 @@ class Sidecar:
             observed=self._observed,
             metrics=self.metrics,
             storm=self._storm,
+            fast=self._fast,
         )
+        self._fast_loop: FastLoop | None = None
+        if fast_source is not None and self._fast is not None:
+            self._fast_loop = FastLoop(
+                self._fast,
+                self.loop,
+                fast_source,
+                interval=settings.guard.fast.interval,
+                serve=lambda: self._push(self.loop.plan),
+                metrics=self.metrics,
+            )
         self.heartbeat = Heartbeat(self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
         self._confirming: asyncio.Task[None] | None = None
@@ -156,6 +172,8 @@ class Sidecar:
             asyncio.create_task(self._warm_up(), name="warm-up"),
             asyncio.create_task(self.loop.run(), name="loop"),
         ]
+        if self._fast_loop is not None:
+            self._tasks.append(asyncio.create_task(self._fast_loop.run(), name="fast-guard"))
 
     async def stop(self) -> None:
         """Envoys keep the plan that they have."""
@@ -167,6 +185,8 @@ class Sidecar:
             with suppress(asyncio.CancelledError):
                 await task
         await self._source.close()
+        if self._fast_loop is not None:
+            await self._fast_loop.close()
         await self.xds.stop(0.5)
         await self._worker.close()
         self.journal.close()
@@ -191,6 +211,8 @@ class Sidecar:
 
     def _push(self, plan: Plan) -> None:
         lowered = self._storm.over(plan)
+        if self._fast is not None:
+            lowered = self._fast.over(lowered)
         for content in self._contents:
             content.translate(lowered)
         self.proxies.put(lowered)
@@ -293,6 +315,22 @@ def make_source(settings: Settings) -> Source:
         timeout=telemetry.envoy.timeout,
         max_age=settings.guard.max_age,
         stat_names=stat_names,
+    )
+
+
+def make_fast_source(settings: Settings) -> Source | None:
+    """What is read between two decisions; None if that is off, or nothing can be."""
+    fast, telemetry = settings.model.guard.fast, settings.model.telemetry
+    admin = fast.admin or (telemetry.envoy.admin if telemetry.envoy else None)
+    if not fast.enabled or admin is None or settings.model.interval <= fast.interval:
+        return None
+    return EnvoyAdminSource(
+        admin,
+        settings.topology,
+        settings.groups.route_stats(),
+        timeout=fast.interval,
+        max_age=settings.guard.max_age,
+        stat_names=settings.groups.stat_names(),
     )
 
 

@@ -2,7 +2,8 @@
 
 from eigenmesh.guard.admit import Guarded, admit
 from eigenmesh.guard.evidence import lacking
+from eigenmesh.guard.fast import FastGuard
 from eigenmesh.guard.probe import Probe, Prober
 from eigenmesh.guard.storm import Damping, Storm
 
-__all__ = ["Damping", "Guarded", "Probe", "Prober", "Storm", "admit", "lacking"]
+__all__ = ["Damping", "FastGuard", "Guarded", "Probe", "Prober", "Storm", "admit", "lacking"]

@@ -13,6 +13,7 @@ from eigenmesh.mesh.observation import Cause, ClusterObservation, Observation, P
 from eigenmesh.mesh.plan import ENVOY_DEFAULT_LIMITS, BreakerLimits, Plan, RetryBudget
 from eigenmesh.mesh.policy import (
     Bounds,
+    FastPolicy,
     GuardPolicy,
     ObjectivePolicy,
     ProbePolicy,
@@ -35,6 +36,7 @@ __all__ = [
     "CurveEstimate",
     "Cut",
     "Decision",
+    "FastPolicy",
     "GuardPolicy",
     "Host",
     "LatencyCurve",

@@ -122,6 +122,29 @@ class StormPolicy:
 
 
 @dataclass(frozen=True)
+class FastPolicy:
+    """What may be lowered between two decisions (`guard.fast`).
+
+    interval: seconds between two looks. tolerance: factor above the curve's latency beyond which a
+    cluster may be running away. lowest: fraction of the plan's limit that is always left. enabled:
+    False: nothing is lowered.
+    """
+
+    enabled: bool = True
+    interval: float = 1.0
+    tolerance: float = 2.0
+    lowest: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not self.interval > 0:
+            raise MeshError("fast.interval", self.interval, "use more than 0 seconds")
+        if not self.tolerance > 1.0:
+            raise MeshError("fast.tolerance", self.tolerance, "use more than 1")
+        if not 0.0 < self.lowest <= 1.0:
+            raise MeshError("fast.lowest", self.lowest, "use more than 0 and at most 1")
+
+
+@dataclass(frozen=True)
 class GuardPolicy:
     """What may be pushed.
 
@@ -133,6 +156,7 @@ class GuardPolicy:
     max_limit_step: largest factor by which one limit moves in one push.
     min_limit, max_limit: range of max_requests.
     max_age: seconds; older data is no data. probe: none by default. storm: of retries.
+    fast: between decisions.
     """
 
     bounds: Bounds = field(default_factory=Bounds)
@@ -147,6 +171,7 @@ class GuardPolicy:
     max_age: float = 15.0
     probe: ProbePolicy = field(default_factory=ProbePolicy)
     storm: StormPolicy = field(default_factory=StormPolicy)
+    fast: FastPolicy = field(default_factory=FastPolicy)
 
     def bounds_of(self, route: str, cluster: str) -> Bounds:
         """Bounds of one weight, the probe floor included."""

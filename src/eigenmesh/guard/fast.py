@@ -1,0 +1,146 @@
+"""Between two decisions, limits may be lowered, never raised: the fast heuristic under the slow
+learner.
+
+A plan's limit m on a cluster of capacity C accepts a latency of m / C: that of a full house
+(Little's law). When the cluster gets less done than it was learned to, a full house lasts longer;
+so while one runs away, its limit is m X / C for X requests/s that really come back. What Vegas
+does to a window by its round trips (L. Brakmo, L. Peterson, IEEE JSAC 13, 1995), with the learned
+curve in place of the shortest one seen.
+
+Running away means, in two windows one after the other: more in flight than the curve has at this
+load, and a mean latency (or for want of any answer, an age of what is in flight) far above it.
+Windows without data are no windows. The limit comes back step by step once that is over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from eigenmesh.mesh import (
+    ENVOY_DEFAULT_LIMITS,
+    BreakerLimits,
+    ClusterObservation,
+    CurveEstimate,
+    FastPolicy,
+    Observation,
+    Plan,
+)
+
+IN_A_ROW = 2
+"""Windows that must agree before anything is lowered."""
+BACK = 1.25
+"""Factor by which a limit comes back in each window in which nothing runs away."""
+SIGMAS = 3.0
+"""Standard deviations (of a Poisson count) above what is usual in flight that are not unusual."""
+SMOOTH = 0.5
+"""Weight of the newest window in what comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """suspect: windows in a row in which it ran away. throughput: smoothed, requests/s. limit: in
+    force, None: the plan's. since: seconds at which it was lowered. why: for people."""
+
+    suspect: int = 0
+    throughput: float = 0.0
+    limit: int | None = None
+    since: float = 0.0
+    why: str = ""
+
+
+class FastGuard:
+    """What is lowered, from one observation to the next. min_limit: nothing goes below it."""
+
+    def __init__(self, policy: FastPolicy, *, min_limit: int = 1) -> None:
+        self._policy = policy
+        self._min_limit = min_limit
+        self._states: dict[str, _State] = {}
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Cluster -> max_requests at most, where it is below the plan's."""
+        return {name: s.limit for name, s in self._states.items() if s.limit is not None}
+
+    def update(
+        self, seen: Observation, curves: Mapping[str, CurveEstimate], plan: Plan
+    ) -> dict[str, int]:
+        """One more window; returns `limits`. A cluster that it has no data of stays as it is."""
+        for name, cluster in seen.clusters.items():
+            estimate = curves.get(name)
+            if estimate is None:
+                continue
+            whole = plan.limits.get(name, ENVOY_DEFAULT_LIMITS).max_requests
+            before = self._states.get(name, _State())
+            self._states[name] = self._next(before, cluster, estimate, whole, seen.time)
+        return self.limits
+
+    def forget(self) -> None:
+        """Nothing is lowered from now on."""
+        self._states.clear()
+
+    def over(self, plan: Plan) -> Plan:
+        """The plan with these limits lowered; where it has less already, as it is."""
+        lowered = {}
+        for name, most in self.limits.items():
+            own = plan.limits.get(name, ENVOY_DEFAULT_LIMITS)
+            if most < own.max_requests:
+                lowered[name] = _lowered(own, most)
+        return Plan(plan.weights, {**plan.limits, **lowered}) if lowered else plan
+
+    def why(self, now: float) -> str:
+        """What is lowered and why, for a decision; empty if nothing is."""
+        return "; ".join(
+            f"the fast guard has {name} at {s.limit} for {max(0.0, now - s.since):.0f} s: {s.why}"
+            for name, s in self._states.items()
+            if s.limit is not None
+        )
+
+    def _next(
+        self,
+        state: _State,
+        seen: ClusterObservation,
+        estimate: CurveEstimate,
+        whole: int,
+        now: float,
+    ) -> _State:
+        curve = estimate.curve
+        throughput = seen.throughput
+        if state.suspect:
+            throughput = SMOOTH * seen.throughput + (1.0 - SMOOTH) * state.throughput
+        usual = curve.latency(min(seen.load, 0.95 * curve.capacity))
+        in_flight = seen.load * usual
+        # Without a single answer, what is in flight is older than the window.
+        waiting = math.inf if seen.in_flight > 0 else 0.0
+        latency = waiting if seen.mean is None else seen.mean
+        away = (
+            seen.in_flight > in_flight + SIGMAS * math.sqrt(in_flight + 1.0)
+            and latency > self._policy.tolerance * usual
+        )
+        suspect = state.suspect + 1 if away else 0
+        least = min(whole, max(self._min_limit, math.ceil(self._policy.lowest * whole)))
+        if suspect >= IN_A_ROW:
+            wanted = max(least, math.floor(whole * min(1.0, throughput / curve.capacity)))
+            if wanted < (whole if state.limit is None else state.limit):
+                slow = "no answers" if seen.mean is None else f"latency {1e3 * latency:.0f} ms"
+                why = (
+                    f"{slow} where the curve says {1e3 * usual:.0f} ms, {throughput:.0f} "
+                    f"requests/s come back of {curve.capacity:.0f}"
+                )
+                since = now if state.limit is None else state.since
+                return _State(suspect, throughput, wanted, since, why)
+        if away or state.limit is None:
+            return replace(state, suspect=suspect, throughput=throughput)
+        back = math.ceil(BACK * state.limit)
+        return replace(
+            state, suspect=0, throughput=throughput, limit=back if back < whole else None
+        )
+
+
+def _lowered(limits: BreakerLimits, most: int) -> BreakerLimits:
+    """Fewer requests, and of the retries the same part."""
+    part = most / limits.max_requests
+    return replace(
+        limits, max_requests=most, max_retries=max(1, math.floor(part * limits.max_retries))
+    )
