@@ -6,7 +6,7 @@ ARGS ?=
 
 .PHONY: help demo test lint format proto lock clean envoys prometheus victoria-metrics openssl \
     bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape \
-    bench-optimiser bench-optimiser-discrete bench-optimiser-continuous bench-optimiser-meshes \
+    bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous bench-optimiser-meshes \
     bench-optimiser-balance bench-optimiser-noise train-angles pictures
 
 help:  ## List the targets
@@ -40,13 +40,16 @@ bench-estimator: $(VENV)/.dev  ## Learned curves against simulated queues
 bench-estimator-live: $(VENV)/.dev prometheus  ## Learned curves against a real Envoy and Prometheus
 	$(BIN)/python -m bench.estimator.live $(ARGS)
 
-OPTIMISER := discrete continuous meshes balance noise
+OPTIMISER := discrete warm continuous meshes balance noise
 bench-optimiser: $(OPTIMISER:%=bench-optimiser-%)  ## Circuits against classical solvers, on the same objective
 
 # One thread each, as in the solver process; QOKit's requirements stay out of our environment.
 bench-optimiser-discrete: $(VENV)/.dev $(VENV)/qokit/.installed  ## Rungs: QAOA, VQE and their rivals
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.discrete \
 	    --qokit $(VENV)/qokit/bin/python $(ARGS)
+
+bench-optimiser-warm: $(VENV)/.dev  ## Rungs: what leaning toward the plan in force is worth
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.warm $(ARGS)
 
 bench-optimiser-continuous: $(VENV)/.dev  ## Weights: Born machines against the exact optimum
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.continuous $(ARGS)

@@ -5,7 +5,14 @@ import pennylane as qml
 import pytest
 
 from eigenmesh.mesh import MeshError
-from eigenmesh.optimize.circuits.operations import CostPhase, DiagonalCost, MixerX
+from eigenmesh.optimize.circuits.operations import (
+    CostPhase,
+    DiagonalCost,
+    MixerTilted,
+    MixerX,
+    tilted,
+)
+from eigenmesh.optimize.statevector import product, rotate_about, rotate_x
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.99])
@@ -35,7 +42,11 @@ def test_a_cost_does_not_fit_other_wires() -> None:
 
 def test_operations_are_what_they_decompose_into() -> None:
     cost = DiagonalCost(np.random.default_rng(1).normal(size=8))
-    for op in (CostPhase(0.7, cost, wires=[0, 1, 2]), MixerX(-0.4, wires=[0, 1, 2])):
+    for op in (
+        CostPhase(0.7, cost, wires=[0, 1, 2]),
+        MixerX(-0.4, wires=[0, 1, 2]),
+        MixerTilted(-0.4, tilted(5, 3, 0.2), wires=[0, 1, 2]),
+    ):
         found = qml.matrix(qml.tape.QuantumScript(op.decomposition()), wire_order=[0, 1, 2])
         generator = qml.matrix(op.generator(), wire_order=[0, 1, 2])
         values, vectors = np.linalg.eigh(generator)
@@ -43,6 +54,18 @@ def test_operations_are_what_they_decompose_into() -> None:
         np.testing.assert_allclose(found, expected, atol=1e-12)
         back = qml.matrix(qml.tape.QuantumScript(op.adjoint().decomposition()), range(3))
         np.testing.assert_allclose(back @ found, np.eye(8), atol=1e-12)
+
+
+def test_a_tilted_mixer_leaves_the_state_that_it_leans_to() -> None:
+    angles = tilted(6, 3, 0.3)
+    start = product(angles)
+    assert int(np.abs(start).argmax()) == 6
+    turned = rotate_about(start, 0.7, angles)
+    assert abs(np.vdot(start, turned)) == pytest.approx(1.0)
+    np.testing.assert_allclose(tilted(6, 3, 0.0), np.full(3, np.pi / 2))
+    np.testing.assert_allclose(
+        rotate_about(start, 0.7, tilted(0, 3, 0.0)), rotate_x(start, 0.7), atol=1e-12
+    )
 
 
 def test_operations_pass_through_pennylane() -> None:

@@ -10,7 +10,7 @@ from eigenmesh.mesh import GuardPolicy, MeshError
 from eigenmesh.optimize.angles import Angles, load
 from eigenmesh.optimize.circuits.ansatz import one_hot, x_layers, xy_layers
 from eigenmesh.optimize.circuits.device import Device
-from eigenmesh.optimize.circuits.operations import DiagonalCost
+from eigenmesh.optimize.circuits.operations import DiagonalCost, tilted
 from eigenmesh.optimize.circuits.rungs import sampled_rungs
 from eigenmesh.optimize.circuits.sampling import sample
 from eigenmesh.optimize.classical.rungs import exhaustive
@@ -86,6 +86,30 @@ def test_refinement_lowers_the_risk() -> None:
         shares.append(np.mean(found.states == 77))
         assert (found.evaluations > 0) == (refine > 0)
     assert shares[1] > 2 * shares[0]
+
+
+@pytest.mark.parametrize("name", ["eigenmesh.qubit", "lightning.qubit"])
+def test_qaoa_leans_toward_the_incumbent(name: str) -> None:
+    table = np.random.default_rng(3).normal(size=2**8)
+    second = int(np.argsort(table)[1])
+    found = {}
+    for tilt in (0.0, 0.2):
+        settings = CircuitSettings(device=name, shots=4000, layers=3, warm_start=tilt)
+        device = Device(name, 8, seed=1)
+        drawn = sample(table, 4, second, settings, 0, device).states
+        found[tilt] = float(np.mean(drawn == second))
+    assert found[0.2] > 1.5 * found[0.0]
+
+
+def test_slopes_of_a_warm_circuit_agree_on_both_simulators() -> None:
+    cost = DiagonalCost(np.random.default_rng(3).normal(size=2**4))
+    angles = load(3)
+    gates = x_layers(cost, angles, tilted(5, 4, 0.2))
+    slopes = [
+        Device(name, 4).slopes(gates, cost.values)
+        for name in ("eigenmesh.qubit", "lightning.qubit")
+    ]
+    np.testing.assert_allclose(slopes[0], slopes[1], atol=1e-10)
 
 
 def test_the_incumbent_is_where_vqe_begins() -> None:

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from pennylane import numpy as pnp
 from scipy.sparse import diags
 
-from eigenmesh.optimize.circuits.operations import CostPhase, DiagonalCost, MixerX
+from eigenmesh.optimize.circuits.operations import (
+    CostPhase,
+    DiagonalCost,
+    MixerTilted,
+    MixerX,
+    tilted,
+)
 
 WIRES = 4
 
@@ -33,6 +39,8 @@ def circuit(gammas: Any, betas: Any, turns: Any, cost: DiagonalCost, measure: An
         CostPhase(gamma, cost, wires=range(WIRES))
         MixerX(beta, wires=range(WIRES))
     MixerX(betas[0], wires=[2, 0])
+    MixerTilted(betas[1], tilted(5, WIRES, 0.3), wires=range(WIRES))
+    MixerTilted(gammas[1], tilted(2, 2, -0.6), wires=[3, 1])
     CostPhase(gammas[0], DiagonalCost(cost.values[:4]), wires=[3, 1])
     qml.SelectPauliRot(turns, control_wires=[0, 3], target_wire=1, rot_axis="Y")
     qml.CNOT([0, 2])

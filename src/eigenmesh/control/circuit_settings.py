@@ -25,6 +25,7 @@ class Circuits(Strict):
     family: str = CircuitSettings.family
     angles: Path | None = CircuitSettings.angles
     refine: Annotated[int, Field(ge=0)] = CircuitSettings.refine
+    warm_start: Annotated[float, Field(ge=0, lt=1)] = CircuitSettings.warm_start
     depolarising: Annotated[float, Field(ge=0, le=1)] = CircuitSettings.depolarising
     readout: Annotated[float, Field(ge=0, lt=0.5)] = CircuitSettings.readout
     seconds: Annotated[Seconds, Field(gt=0)] = CircuitSettings.seconds

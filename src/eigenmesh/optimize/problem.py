@@ -41,6 +41,8 @@ class CircuitSettings:
     of the weight circuits; at its end the best so far counts, so that a crowded mesh on a busy
     machine still gets an answer (which then depends on the clock: a seed reproduces a solution
     only if the limit is not reached).
+    warm_start: how far QAOA with the X mixer leans toward the incumbent's rungs before it begins,
+    in quarter turns of a qubit; 0: not at all. Without noise only.
     depolarising, readout: simulate a device that errs (`circuits.noise`): probability that a
     two-qubit gate depolarises its qubits, and of misreading a bit.
     """
@@ -53,6 +55,7 @@ class CircuitSettings:
     family: str = "mixture"
     angles: Path | None = None
     refine: int = 0
+    warm_start: float = 0.1
     depolarising: float = 0.0
     readout: float = 0.0
     seconds: float = 1.0
@@ -69,6 +72,8 @@ class CircuitSettings:
             raise MeshError(
                 "circuits.algorithm", self.algorithm, "noise is simulated for qaoa only"
             )
+        if not 0.0 <= self.warm_start < 1.0:
+            raise MeshError("circuits.warm_start", self.warm_start, "use 0 or more, below 1")
         if self.refine < 0:
             raise MeshError("circuits.refine", self.refine, "use 0 or more steps")
         for name in ("max_qubits", "shots", "layers"):

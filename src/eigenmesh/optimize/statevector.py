@@ -64,6 +64,37 @@ def sum_x(state: State) -> State:
     return out
 
 
+def product(angles: Array, dtype: DTypeLike = np.complex128) -> State:
+    """RY(angle) on every qubit (n,) of the state in which all are 0."""
+    state = np.ones(1)
+    for turn in (0.5 * angles).tolist():
+        state = np.multiply.outer(state, (np.cos(turn), np.sin(turn))).ravel()
+    out: State = state.astype(dtype)
+    return out
+
+
+def rotate_about(state: State, beta: float, angles: Array) -> State:
+    """exp(-i beta (sin(angle) X + cos(angle) Z)) applied to every qubit, of angles (n,)."""
+    shape, states = state.shape, state.shape[-1]
+    at = 0
+    for group in _groups(states):
+        size = 1 << group
+        columns = state.reshape(-1, size, states // size).swapaxes(-1, -2)
+        state = columns @ _turn(beta, tuple(angles[at : at + group].tolist()), state.dtype.char)
+        at += group
+    return state.reshape(shape)
+
+
+def sum_about(state: State, angles: Array) -> State:
+    """The sum of sin(angle) X + cos(angle) Z over all qubits, applied: what generates
+    `rotate_about`. All sines must be the same."""
+    qubits = angles.size
+    signs = 1 - 2 * ((np.arange(state.shape[-1])[:, None] >> np.arange(qubits - 1, -1, -1)) & 1)
+    diagonal = (signs @ np.cos(angles)).astype(state.real.dtype)
+    out: State = float(np.sin(angles[0])) * sum_x(state) + diagonal * state
+    return out.astype(state.dtype)
+
+
 def _groups(states: int) -> list[int]:
     full, rest = divmod(states.bit_length() - 1, GROUP)
     return [rest] * (rest > 0) + [GROUP] * full
@@ -73,6 +104,16 @@ def _groups(states: int) -> list[int]:
 def _rotation(beta: float, qubits: int, kind: str) -> State:
     distance = _distance(qubits)
     out: State = np.cos(beta) ** (qubits - distance) * (-1j * np.sin(beta)) ** distance
+    return out.astype(kind)
+
+
+@lru_cache(maxsize=1024)
+def _turn(beta: float, angles: tuple[float, ...], kind: str) -> State:
+    out = np.ones((1, 1), dtype=np.complex128)
+    for angle in angles:
+        x, z = np.sin(beta) * np.sin(angle), np.sin(beta) * np.cos(angle)
+        one = np.array([[np.cos(beta) - 1j * z, -1j * x], [-1j * x, np.cos(beta) + 1j * z]])
+        out = np.kron(out, one)
     return out.astype(kind)
 
 

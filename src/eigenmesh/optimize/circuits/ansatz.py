@@ -23,16 +23,28 @@ import pennylane as qml
 from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.angles import Angles
 from eigenmesh.optimize.circuits.device import Gates
-from eigenmesh.optimize.circuits.operations import CostPhase, DiagonalCost, MixerX
+from eigenmesh.optimize.circuits.operations import CostPhase, DiagonalCost, MixerTilted, MixerX
 from eigenmesh.optimize.encoding import Ints
 
 
-def x_layers(cost: DiagonalCost, angles: Angles) -> Gates:
-    """exp(-i gamma C), then exp(-i beta X) on every qubit, a layer each, from all-plus."""
+def x_layers(cost: DiagonalCost, angles: Angles, turns: Array | None = None) -> Gates:
+    """exp(-i gamma C), then exp(-i beta X) on every qubit, a layer each, from all-plus.
+
+    turns: of RY on every qubit, from where to begin instead, with the mixer that keeps it
+    (`operations.tilted`).
+    """
     wires = range(cost.qubits)
-    gates: list[qml.operation.Operation] = [qml.Hadamard(w) for w in wires]
+    gates: list[qml.operation.Operation]
+    if turns is None:
+        gates = [qml.Hadamard(w) for w in wires]
+    else:
+        gates = [qml.RY(turn, wires=w) for w, turn in zip(wires, turns.tolist(), strict=True)]
     for gamma, beta in zip(angles.gammas.tolist(), angles.betas.tolist(), strict=True):
-        gates += [CostPhase(gamma, cost, wires=wires), MixerX(beta, wires=wires)]
+        gates.append(CostPhase(gamma, cost, wires=wires))
+        if turns is None:
+            gates.append(MixerX(beta, wires=wires))
+        else:
+            gates.append(MixerTilted(beta, turns, wires=wires))
     return gates
 
 

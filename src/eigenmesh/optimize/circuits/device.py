@@ -22,7 +22,7 @@ from scipy.sparse import diags
 
 from eigenmesh.mesh import MeshError
 from eigenmesh.mesh.curve import Array
-from eigenmesh.optimize.circuits.operations import CostPhase, MixerX
+from eigenmesh.optimize.circuits.operations import CostPhase, MixerTilted, MixerX
 from eigenmesh.optimize.circuits.simulator import EigenmeshQubit
 from eigenmesh.optimize.encoding import Ints
 
@@ -43,11 +43,17 @@ def expanded(gates: Gates) -> tuple[Gates, Ints, Array]:
     factors: list[float] = []
     count = 0
     for gate in gates:
-        if isinstance(gate, CostPhase | MixerX):
+        if isinstance(gate, CostPhase | MixerX | MixerTilted):
             parts = gate.decomposition()
             out += parts
-            unit = gate.compute_decomposition(1.0, wires=gate.wires, **gate.hyperparameters)
-            factors += [float(part.data[0]) for part in unit]
+            # What does not grow with the parameter has no part in its slope.
+            unit, none = (
+                gate.compute_decomposition(x, wires=gate.wires, **gate.hyperparameters)
+                for x in (1.0, 0.0)
+            )
+            factors += [
+                float(a.data[0]) - float(b.data[0]) for a, b in zip(unit, none, strict=True)
+            ]
             owners += [count] * len(parts)
         else:
             out.append(gate)

@@ -1,7 +1,7 @@
-"""The layers of a QAOA circuit as two PennyLane operations.
+"""The layers of a QAOA circuit as PennyLane operations.
 
 A cost layer is thousands of gates on a device that only has gates, and one product on a simulator
-that has a state vector. `CostPhase` and `MixerX` say what is meant: the device `eigenmesh.qubit`
+that has a state vector. `CostPhase` and the mixers say what is meant: the device `eigenmesh.qubit`
 applies them as they stand, any other one gets their decomposition into standard gates.
 """
 
@@ -135,6 +135,72 @@ class CostPhase(Operation):  # type: ignore[misc]
     ) -> str:
         angle = "" if decimals is None else f"\n({qml.math.round(self.data[0], decimals)})"
         return (base_label or "exp(-iγC)") + angle
+
+
+def tilted(start: int, qubits: int, tilt: float) -> Array:
+    """Angles (n,) of RY that lean from the even superposition toward a basis state, by `tilt`
+    quarter turns: 0 leaves it even, 1 is that state."""
+    ones = ((start >> np.arange(qubits - 1, -1, -1)) & 1).astype(np.float64)
+    out: Array = 0.5 * np.pi * (1.0 + tilt * (2.0 * ones - 1.0))
+    return out
+
+
+class MixerTilted(Operation):  # type: ignore[misc]
+    """exp(-i beta (sin(angle) X + cos(angle) Z)) on every one of its wires.
+
+    angles: one a wire, all with the same sine (`tilted`). RY(angle) of the zero state is what the
+    mixer leaves as it is (D. Egger, J. Marecek, S. Woerner, "Warm-starting quantum optimization",
+    Quantum 5, 2021).
+    """
+
+    num_params = 1
+    ndim_params = (0,)
+    grad_method = None
+    resource_keys: ClassVar[set[str]] = set()
+
+    def __init__(self, beta: Any, angles: Array, wires: Any, id: str | None = None) -> None:
+        super().__init__(beta, wires=wires, id=id)
+        if len(self.wires) != angles.size:
+            raise MeshError("MixerTilted.angles", angles.size, f"give {len(self.wires)}")
+        self.hyperparameters["angles"] = angles
+
+    @property
+    def angles(self) -> Array:
+        angles: Array = self.hyperparameters["angles"]
+        return angles
+
+    def _flatten(self) -> tuple[Any, Any]:
+        return self.data, (self.wires, self.angles)
+
+    @classmethod
+    def _unflatten(cls, data: Any, metadata: Any) -> MixerTilted:
+        wires, angles = metadata
+        return cls(data[0], angles, wires)
+
+    @staticmethod
+    def compute_decomposition(beta: Any, wires: Any, angles: Array) -> list[Operation]:
+        gates: list[Operation] = []
+        for wire, angle in zip(wires, angles.tolist(), strict=True):
+            gates += [qml.RY(-angle, wires=wire), qml.RZ(2.0 * beta, wires=wire)]
+            gates.append(qml.RY(angle, wires=wire))
+        return gates
+
+    def generator(self) -> Any:
+        parts = [
+            qml.s_prod(float(factor), gate(w))
+            for w, angle in zip(self.wires, self.angles, strict=True)
+            for factor, gate in ((np.sin(angle), qml.X), (np.cos(angle), qml.Z))
+        ]
+        return qml.s_prod(-1.0, qml.sum(*parts))
+
+    def adjoint(self) -> MixerTilted:
+        return MixerTilted(-self.data[0], self.angles, self.wires)
+
+    def label(
+        self, decimals: int | None = None, base_label: str | None = None, cache: Any = None
+    ) -> str:
+        angle = "" if decimals is None else f"\n({qml.math.round(self.data[0], decimals)})"
+        return (base_label or "exp(-iβΣ(sX+cZ))") + angle
 
 
 class MixerX(Operation):  # type: ignore[misc]

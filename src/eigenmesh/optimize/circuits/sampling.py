@@ -23,7 +23,7 @@ from eigenmesh.optimize.angles import Angles, load
 from eigenmesh.optimize.circuits.ansatz import hardware_efficient, one_hot, x_layers, xy_layers
 from eigenmesh.optimize.circuits.device import Device, Gates
 from eigenmesh.optimize.circuits.noise import Noise, draw, noisy_probabilities
-from eigenmesh.optimize.circuits.operations import DiagonalCost
+from eigenmesh.optimize.circuits.operations import DiagonalCost, tilted
 from eigenmesh.optimize.encoding import Ints, bits, rungs_of, state_of
 from eigenmesh.optimize.problem import CircuitSettings
 from eigenmesh.optimize.training import standardised
@@ -57,7 +57,7 @@ def sample(
 ) -> Samples:
     """Samples for a block whose costs are `table` (levels^clusters,), in the Gray code's order.
 
-    start: the incumbent's basis state; only VQE begins there.
+    start: the incumbent's basis state. VQE begins there; QAOA with the X mixer leans toward it.
     """
     costs = standardised(table)
     if settings.algorithm == "qaoa-xy":
@@ -69,14 +69,17 @@ def sample(
     else:
         angles = load(settings.layers, settings.family, settings.angles)
         family = angles.family
-        angles, spent = _refined(cost, angles, settings.refine, device)
+        turns = None
+        if settings.warm_start:
+            turns = tilted(start, cost.qubits, settings.warm_start)
+        angles, spent = _refined(cost, angles, settings.refine, device, turns)
         if settings.depolarising or settings.readout:
             noise, rng = Noise(settings.depolarising, settings.readout), np.random.default_rng(seed)
             cost = cost.truncated(KEPT_VARIANCE, MOST_TERMS)
             p = noisy_probabilities(cost, angles, noise, rng)
             states = draw(p, settings.shots, noise, rng)
             return Samples(states, cost.qubits, len(cost.terms), spent, f"{family}, with noise")
-        gates = x_layers(cost, angles)
+        gates = x_layers(cost, angles, turns)
     states = device.samples(gates, cost.qubits, settings.shots)
     return Samples(states, cost.qubits, terms, spent, family)
 
@@ -111,16 +114,19 @@ def _one_hot_samples(
     return Samples(found, cost.qubits, terms, 0, angles.family)
 
 
-def _refined(cost: DiagonalCost, angles: Angles, steps: int, device: Device) -> tuple[Angles, int]:
+def _refined(
+    cost: DiagonalCost, angles: Angles, steps: int, device: Device, turns: Array | None
+) -> tuple[Angles, int]:
     if not steps:
         return angles, 0
     layers = angles.gammas.size
 
     def gates(x: Array) -> Gates:
-        return x_layers(cost, Angles(angles.family, x[:layers], x[layers:]))
+        return x_layers(cost, Angles(angles.family, x[:layers], x[layers:]), turns)
 
     # Parameters come in the order of the gates: a gamma and a beta, layer by layer.
-    order = np.concatenate((np.arange(0, 2 * layers, 2), np.arange(1, 2 * layers, 2)))
+    first = 0 if turns is None else cost.qubits
+    order = first + np.concatenate((np.arange(0, 2 * layers, 2), np.arange(1, 2 * layers, 2)))
     start = np.concatenate((angles.gammas, angles.betas))
     found, spent = _least_risk(cost, gates, lambda s: s[order], start, steps, device)
     return Angles(f"{angles.family}, refined", found[:layers], found[layers:]), spent

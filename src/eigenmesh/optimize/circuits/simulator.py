@@ -35,8 +35,17 @@ from pennylane.operation import operation_derivative
 from pennylane.tape import QuantumScript
 from pennylane.transforms.core import CompilePipeline
 
-from eigenmesh.optimize.circuits.operations import CostPhase, MixerX
-from eigenmesh.optimize.statevector import State, phase, rotate_x, sum_x, uniform
+from eigenmesh.optimize.circuits.operations import CostPhase, MixerTilted, MixerX
+from eigenmesh.optimize.statevector import (
+    State,
+    phase,
+    product,
+    rotate_about,
+    rotate_x,
+    sum_about,
+    sum_x,
+    uniform,
+)
 
 MOST_WIRES = 3
 """Wires of a gate that is applied by its matrix."""
@@ -47,7 +56,7 @@ Change = Callable[[State], State]
 def _is_native(op: Any) -> bool:
     if isinstance(op, qml.SelectPauliRot):
         return bool(op.hyperparameters["rot_axis"] == "Y")
-    if isinstance(op, CostPhase | MixerX | qml.GlobalPhase | qml.Identity):
+    if isinstance(op, CostPhase | MixerX | MixerTilted | qml.GlobalPhase | qml.Identity):
         return True
     return bool(op.has_matrix) and len(op.wires) <= MOST_WIRES
 
@@ -115,6 +124,9 @@ class EigenmeshQubit(Device):  # type: ignore[misc]
         opening = rest[:qubits]
         if {op.wires[0] for op in opening if isinstance(op, qml.Hadamard)} == set(self.wires):
             state, rest = uniform((1 << qubits,), dtype), rest[qubits:]
+        elif [op.wires[0] for op in opening if isinstance(op, qml.RY)] == list(self.wires):
+            turns = np.array([float(op.data[0]) for op in opening])
+            state, rest = product(turns, dtype), rest[qubits:]
         else:
             state = np.zeros(1 << qubits, dtype=dtype)
             state[0] = 1.0
@@ -175,6 +187,9 @@ class EigenmeshQubit(Device):  # type: ignore[misc]
             return self._on(op.wires, state, lambda s: phase(s, sign * float(op.data[0]), costs))
         if isinstance(op, MixerX):
             return self._on(op.wires, state, lambda s: rotate_x(s, sign * float(op.data[0])))
+        if isinstance(op, MixerTilted):
+            beta = sign * float(op.data[0])
+            return self._on(op.wires, state, lambda s: rotate_about(s, beta, op.angles))
         if isinstance(op, qml.SelectPauliRot):
             angles = sign * np.asarray(op.data[0])
             return self._on(_select(op), state, partial(_multiplexed_ry, angles))
@@ -193,6 +208,8 @@ class EigenmeshQubit(Device):  # type: ignore[misc]
             turned = self._on(op.wires, after, lambda s: -1j * op.cost.values * s)
         elif isinstance(op, MixerX):
             turned = self._on(op.wires, after, lambda s: -1j * sum_x(s))
+        elif isinstance(op, MixerTilted):
+            turned = self._on(op.wires, after, lambda s: -1j * sum_about(s, op.angles))
         elif isinstance(op, qml.SelectPauliRot):
             wires, count = _select(op), np.asarray(op.data[0]).size
 
