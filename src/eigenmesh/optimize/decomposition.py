@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from eigenmesh.mesh.curve import Array
-from eigenmesh.optimize.encoding import Ints, state_of
+from eigenmesh.optimize.encoding import Ints, rungs_of, state_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -35,8 +35,8 @@ class Walk(Protocol):
     """A cost of the rungs of many clusters, and where it stands (`walk.RungWalk`).
 
     changes: how much the cost changes with every basis state of a block; a state's index is its
-    clusters' Gray codes, the first cluster's in front. move: to such a state, if that lowers the
-    cost; says whether it did. restart: stand at other rungs.
+    clusters' Gray codes, the first cluster's in front. move: the block to these rungs, if that
+    lowers the cost; says whether it did. restart: stand at other rungs.
     """
 
     @property
@@ -53,7 +53,7 @@ class Walk(Protocol):
 
     def changes(self, block: Sequence[int]) -> Array: ...
 
-    def move(self, block: Sequence[int], state: int) -> bool: ...
+    def move(self, block: Sequence[int], rungs: Ints) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,9 @@ def sweep(
             here = int(state_of(walk.rungs[block], walk.levels))
             state = solve(changes, here)
             solved += 1
-            if changes[state] < changes[here] and walk.move(block, state):
+            if changes[state] >= changes[here]:
+                continue
+            if walk.move(block, rungs_of(state, len(block), walk.levels)):
                 for k in block:
                     turns[others[ends[k] : ends[k + 1]]] = PATIENCE
         sweeps += 1
