@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eigenmesh.mesh import GuardPolicy, ObjectivePolicy
 from eigenmesh.optimize.encoding import rungs_of
@@ -34,6 +36,38 @@ def test_shared_hosts_and_calls_are_walked_as_they_are_judged(
 ) -> None:
     policy = ObjectivePolicy(spill=0.9, slo=0.03)
     compare(couple(make_mesh(9, 5, seed, load=load, objective=policy), seed), seed, 0.05)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    clusters=st.integers(2, 12),
+    routes=st.integers(1, 5),
+    load=st.floats(0.2, 1.3),
+    spill=st.floats(0.0, 1.0),
+    seed=st.integers(0, 10**6),
+)
+def test_whatever_the_mesh_a_walk_is_where_its_moves_lead(
+    make_mesh: Make, clusters: int, routes: int, load: float, spill: float, seed: int
+) -> None:
+    """The costs that moves are judged by, and those that are read next, are not those of where it
+    began: a walk that stands there at once knows the same."""
+    policy = ObjectivePolicy(spill=spill)
+    mesh = make_mesh(clusters, routes, seed, load=load, subsets=True, objective=policy)
+    objective = Objective(coupled(mesh, seed))
+    rng = np.random.default_rng(seed)
+    count = len(objective.clusters)
+    walk = RungWalk(objective, objective.initial, rng.integers(0, 4, count))
+    for _ in range(6):
+        block = rng.choice(count, min(count, 3), replace=False).tolist()
+        wanted = walk.rungs.copy()
+        wanted[block] = rng.integers(0, 4, len(block))
+        here = walk.value()
+        there = float(objective.evaluate_rungs(objective.initial, wanted[None])[0])
+        moved = walk.move(block, wanted[block])
+        assert moved == (there < here) or there == pytest.approx(here, rel=1e-9)
+    again = RungWalk(objective, objective.initial, walk.rungs)
+    block = list(range(min(count, 3)))
+    np.testing.assert_allclose(walk.changes(block), again.changes(block), atol=1e-9 * here)
 
 
 def compare(problem: Problem, seed: int, within: float) -> None:
