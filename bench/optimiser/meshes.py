@@ -2,20 +2,24 @@
 
     python -m bench.optimiser.meshes [--sizes 10 100 1000 10000] [--instances 5] [--quick]
 
-Families: smooth and glass (`pairwise`: couplings on sparse graphs) and mesh, Eigenmesh's own J on n
-clusters and n / 4 routes near saturation. Every solver gets half a millisecond a cluster (at least
-50 ms) of processor time, in turn on the same instance:
+Families: smooth and glass (`pairwise`: couplings on sparse graphs); mesh, Eigenmesh's own J on n
+clusters and n / 4 routes near saturation; and hosts, the same with four clusters to a shared host.
+Every solver gets half a millisecond a cluster (at least 50 ms) of processor time, in turn on the
+same instance:
 
-blocks    `decomposition.search` over blocks of five clusters, each tried exhaustively;
-qaoa      the same blocks of ten qubits, each by the best of 256 samples of the QAOA circuit;
-greedy    cluster by cluster from random rungs, again and again, many at once in numpy;
+blocks    `decomposition.search` over blocks of five clusters, each tried exhaustively; a mesh of
+          ten is one block;
+qaoa      blocks of five, ten qubits, each by the best of 256 samples of the QAOA circuit;
+greedy    cluster by cluster from random rungs, again and again; smooth and glass many at once;
 annealing, tabu  those of `dwave-samplers`, in C++; smooth and glass are exact as quadratic models
-          of bits, mesh is none and is left out;
+          of bits, mesh and hosts are none. How many sweeps there is time for is measured before;
 milp      HiGHS on the linearised model, 10 clusters only, 20 s: the optimum where it says so.
 
-The best known is the best of all and of long runs: blocks to their end, and annealing with ten
-times the time. `blocks, to the end` says how long the search takes by itself: its growth with n is
-that of the method. Into bench/results/optimiser_meshes.{json,md}.
+The best known is the best of all and of long runs: blocks to their end, and, up to 1,000 clusters,
+annealing with ten times the time. `blocks, to the end` says how long the search without kicks takes
+by itself: its growth with n is that of the method. On mesh and hosts the tables of a `RungWalk` are
+made in addition to the budget, and counted in the seconds. All takes about ten minutes. Into
+bench/results/optimiser_meshes.{json,md}.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import json
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +40,12 @@ from dwave.samplers import SimulatedAnnealingSampler, TabuSampler
 
 from bench.optimiser.pairwise import LEVELS, Pairwise, X, glass, smooth
 from bench.optimiser.referee import projected_gradient
-from eigenmesh.mesh import Bounds, Cluster, GuardPolicy, LatencyCurve, Plan, Route, Topology
+from eigenmesh.mesh import Bounds, Cluster, GuardPolicy, Host, LatencyCurve, Plan, Route, Topology
 from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.circuits.device import Device
 from eigenmesh.optimize.circuits.sampling import sample
 from eigenmesh.optimize.classical.weights import newton
-from eigenmesh.optimize.decomposition import lowest, search, sweep
+from eigenmesh.optimize.decomposition import block_size, lowest, search, sweep
 from eigenmesh.optimize.encoding import Ints, bits
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import CircuitSettings, Problem
@@ -50,6 +55,8 @@ RESULTS = Path(__file__).parents[1] / "results"
 BLOCK = 5
 LONG = 600.0
 """Seconds: as good as to the end."""
+LONGER = 1000
+"""Clusters up to which there are runs of several times the budget."""
 PER_CLUSTER, LEAST = 5e-4, 0.05
 CIRCUITS = CircuitSettings(device="eigenmesh.qubit", shots=256)
 Clock = Callable[[], bool]
@@ -81,6 +88,20 @@ def mesh(rng: np.random.Generator, clusters: int) -> Problem:
         {k: LatencyCurve(float(rng.uniform(0.01, 0.04)), at[k]) for k in uses},
         Plan.equal(topology),
         guard=GuardPolicy(Bounds(0.0, 1.0), probe_floor=0.0),
+    )
+
+
+def sharing(rng: np.random.Generator, problem: Problem) -> Problem:
+    """The same mesh, the clusters of a team on three hosts, at half the demand."""
+    topology = problem.topology
+    clusters = tuple(
+        replace(c, host=f"h{k // 12}.{rng.integers(3)}") for k, c in enumerate(topology.clusters)
+    )
+    hosts = tuple(Host(name, 0.3) for name in dict.fromkeys(c.host for c in clusters) if name)
+    return replace(
+        problem,
+        topology=Topology(clusters, topology.routes, hosts),
+        demands={r: 0.5 * d for r, d in problem.demands.items()},
     )
 
 
@@ -148,18 +169,26 @@ def decoded(cost: Pairwise, answer: Any) -> float:
     return cost.at(2 * word[::2] + word[1::2]).value()
 
 
-def annealing(cost: Pairwise, qubo: BinaryQuadraticModel, seconds: float, seed: int) -> float:
-    """One long run: as many sweeps as there is time for, going by two short runs."""
+def sweeps_in(qubo: BinaryQuadraticModel, seconds: float) -> int:
+    """How many sweeps an annealing run makes in so much processor time, the model's copy included:
+    doubled until they take a tenth of it, which bounds the trials by half of it and the copies."""
     sampler = SimulatedAnnealingSampler()
 
     def spent(sweeps: int) -> float:
         began = time.process_time()
-        sampler.sample(qubo, num_reads=1, num_sweeps=sweeps, seed=seed)
+        sampler.sample(qubo, num_reads=1, num_sweeps=sweeps, seed=0)
         return time.process_time() - began
 
-    least = spent(10)
-    each = max((spent(110) - least) / 100, 1e-7)
-    sweeps = max(10, int((seconds - least) / each))
+    spent(1)  # what only the first run pays
+    copy, sweeps = spent(1), 8
+    while (took := spent(sweeps) - copy) < 0.1 * seconds:
+        sweeps *= 2
+    return max(10, int(sweeps * (seconds - copy) / took))
+
+
+def annealing(cost: Pairwise, qubo: BinaryQuadraticModel, sweeps: int, seed: int) -> float:
+    """One run, as long as there is time for."""
+    sampler = SimulatedAnnealingSampler()
     return decoded(cost, sampler.sample(qubo, num_reads=1, num_sweeps=sweeps, seed=seed))
 
 
@@ -192,10 +221,10 @@ def milp(cost: Pairwise, seconds: float = 20.0) -> tuple[float, bool]:
     return float(highs.getInfo().objective_function_value), solved
 
 
-def pairwise_case(
-    family: str, cost: Pairwise, seed: int, budget: float
-) -> list[tuple[str, float, float]]:
+def pairwise_case(cost: Pairwise, seed: int, budget: float) -> list[tuple[str, float, float]]:
     qubo = model(cost)
+    sweeps = sweeps_in(qubo, budget)
+    whole = block_size(len(cost.rungs), LEVELS, BLOCK)
     found = []
 
     def timed(name: str, run: Callable[[], float]) -> None:
@@ -209,14 +238,16 @@ def pairwise_case(
         search(walk, solve, size, kicks=kicks, seed=seed, most=1000, in_time=until(seconds))
         return walk.value()
 
-    timed("blocks", lambda: swept(lowest, BLOCK, budget))
+    timed("blocks", lambda: swept(lowest, whole, budget))
     timed("qaoa", lambda: swept(circuit(seed), BLOCK, budget))
     timed("greedy", lambda: greedy(cost, seed, until(budget)))
-    timed("annealing", lambda: annealing(cost, qubo, budget, seed))
+    timed("annealing", lambda: annealing(cost, qubo, sweeps, seed))
     timed("tabu", lambda: tabu(cost, qubo, budget, seed))
-    timed("blocks, to the end", lambda: swept(lowest, BLOCK, 2 * LONG))
-    timed("qaoa, 5 x the time", lambda: swept(circuit(seed), BLOCK, 5.0 * budget))
-    timed("annealing, 10 x the time", lambda: annealing(cost, qubo, 10.0 * budget, seed))
+    timed("blocks, to the end", lambda: swept(lowest, whole, 2 * LONG))
+    if len(cost.rungs) <= LONGER:
+        timed("blocks, 5 x the time", lambda: swept(lowest, whole, 5.0 * budget))
+        timed("qaoa, 5 x the time", lambda: swept(circuit(seed), BLOCK, 5.0 * budget))
+        timed("annealing, 10 x the time", lambda: annealing(cost, qubo, 10 * sweeps, seed))
     if len(cost.rungs) <= 10:
         value, proven = milp(cost)
         found.append(("milp" if proven else "milp, not proven", value, float("nan")))
@@ -226,27 +257,20 @@ def pairwise_case(
 def mesh_case(problem: Problem, seed: int, budget: float) -> list[tuple[str, float, float]]:
     objective = Objective(problem)
     limits = objective.ladder[:, -1]
-    start = objective.capacity_weights()
+    w = objective.capacity_weights()
     found = []
-    for name, solve in (("newton", newton), ("projected gradient", projected_gradient)):
-        began = time.process_time()
-        w = solve(objective, limits, start).value
-        seconds = time.process_time() - began
-        found.append((f"weights: {name}", float(objective.evaluate(w, limits)), seconds))
-    w = newton(objective, limits, start).value
+    if objective.separable:
+        for name, solve in (("projected gradient", projected_gradient), ("newton", newton)):
+            began = time.process_time()
+            w = solve(objective, limits, objective.capacity_weights()).value
+            seconds = time.process_time() - began
+            found.append((f"weights: {name}", float(objective.evaluate(w, limits)), seconds))
     # Bursts that the weights were not made for: now limits matter.
-    crowded = Objective(
-        Problem(
-            problem.topology,
-            {r: 1.35 * d for r, d in problem.demands.items()},
-            problem.curves,
-            problem.incumbent,
-            guard=problem.guard,
-        )
-    )
+    burst = {r: 1.35 * d for r, d in problem.demands.items()}
+    crowded = Objective(replace(problem, demands=burst))
     first = crowded.initial_rungs
 
-    def swept(name: str, run: Callable[[RungWalk], None], begin: Ints) -> None:
+    def swept(name: str, run: Callable[[RungWalk], object], begin: Ints) -> None:
         began = time.process_time()
         walk = RungWalk(crowded, w, begin)
         run(walk)
@@ -263,29 +287,31 @@ def mesh_case(problem: Problem, seed: int, budget: float) -> list[tuple[str, flo
                 best, value = walk.rungs, walk.value()
         walk.restart(best)
 
-    def blocks(solve: Callable[[Array, int], int], seconds: float) -> Callable[[RungWalk], None]:
-        return lambda walk: void(sweep(walk, solve, BLOCK, most=1000, in_time=until(seconds)))
+    def blocks(
+        solve: Callable[[Array, int], int], size: int, seconds: float
+    ) -> Callable[[RungWalk], object]:
+        return lambda walk: sweep(walk, solve, size, most=1000, in_time=until(seconds))
 
-    swept("blocks", blocks(lowest, budget), first)
-    swept("qaoa", blocks(circuit(seed), budget), first)
+    whole = block_size(len(first), LEVELS, BLOCK)
+    swept("blocks", blocks(lowest, whole, budget), first)
+    swept("qaoa", blocks(circuit(seed), BLOCK, budget), first)
     swept("greedy", restarts, first)
-    swept("blocks, to the end", blocks(lowest, 2 * LONG), first)
-    swept("qaoa, 5 x the time", blocks(circuit(seed), 5.0 * budget), first)
+    swept("blocks, to the end", blocks(lowest, whole, 2 * LONG), first)
+    if len(first) <= LONGER:
+        swept("qaoa, 5 x the time", blocks(circuit(seed), BLOCK, 5.0 * budget), first)
     return found
-
-
-def void(_: object) -> None:
-    """For expressions whose value nobody needs."""
 
 
 def run(family: str, size: int, number: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng([size, number, len(family)])
     budget = max(LEAST, PER_CLUSTER * size)
-    if family == "mesh":
-        found = mesh_case(mesh(rng, size), number, budget)
+    if family in ("mesh", "hosts"):
+        problem = mesh(rng, size)
+        problem = sharing(rng, problem) if family == "hosts" else problem
+        found = mesh_case(problem, number, budget)
     else:
         cost = (smooth if family == "smooth" else glass)(rng, size)
-        found = pairwise_case(family, cost, number, budget)
+        found = pairwise_case(cost, number, budget)
     groups: dict[bool, list[float]] = {}
     for name, value, _ in found:
         groups.setdefault(name.startswith("weights"), []).append(value)
@@ -369,17 +395,22 @@ def report(records: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Benchmark of the decomposition.")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000, 10000])
-    parser.add_argument("--instances", type=int, default=5, help="of every case; 1 from 10,000 on")
+    parser.add_argument(
+        "--instances", type=int, default=5, help="of every case; 3 from 1,000 on, 1 from 10,000 on"
+    )
     parser.add_argument("--quick", action="store_true", help="one instance, 10 and 100 clusters")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
     args = parser.parse_args()
     sizes, count = ([10, 100], 1) if args.quick else (args.sizes, args.instances)
     records: list[dict[str, Any]] = []
+    began = time.perf_counter()
     for size in sizes:
-        for family in ("smooth", "glass", "mesh"):
-            for number in range(1 if size >= 10_000 else count):
+        for family in ("smooth", "glass", "mesh", "hosts"):
+            most = 1 if size >= 10_000 else 3 if size >= 1000 else count
+            for number in range(min(count, most)):
                 records += run(family, size, number)
             rows = [r for r in records if (r["family"], r["clusters"]) == (family, size)]
+            print(f"{time.perf_counter() - began:.0f} s")
             print(table(rows).split("\n", 2)[2], flush=True)
     args.results.mkdir(parents=True, exist_ok=True)
     rows_text = ",\n".join(json.dumps(r) for r in records).replace("NaN", "null")

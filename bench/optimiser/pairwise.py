@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 
 from eigenmesh.mesh.curve import Array
-from eigenmesh.optimize.encoding import Ints, gray_inverse, rungs_of
+from eigenmesh.optimize.encoding import Ints, gray_inverse
 
 LEVELS = 4
 X = np.arange(LEVELS) - (LEVELS - 1) / 2.0
@@ -62,11 +62,15 @@ class Pairwise:
         changes: Array = flat - flat[here]
         return changes
 
-    def move(self, block: Sequence[int], state: int) -> bool:
-        chosen = list(block)
-        rungs = rungs_of(state, len(chosen), LEVELS)
+    def move(self, block: Sequence[int], rungs: Ints) -> bool:
+        chosen = np.asarray(block)
         moved = X[rungs] - X[self.rungs[chosen]]
-        start, end = self.pairs.indptr[chosen], self.pairs.indptr[np.asarray(chosen) + 1]
+        bent = self.pairs[chosen][:, chosen] @ moved
+        change = moved @ (self.pull[chosen] + 0.5 * bent)
+        change += (self.fields[chosen, rungs] - self.fields[chosen, self.rungs[chosen]]).sum()
+        if change >= 0.0:
+            return False
+        start, end = self.pairs.indptr[chosen], self.pairs.indptr[chosen + 1]
         for step, a, b in zip(moved.tolist(), start.tolist(), end.tolist(), strict=True):
             self.pull[self.pairs.indices[a:b]] += step * self.pairs.data[a:b]
         self.rungs[chosen] = rungs

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from eigenmesh.mesh import Bounds, GuardPolicy
-from eigenmesh.optimize.classical.rungs import coordinate, exhaustive, polish
+from eigenmesh.optimize.classical.rungs import blocks, coordinate, exhaustive, polish
 from eigenmesh.optimize.classical.weights import newton, slsqp
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import Problem
+from tests.optimize.couplings import coupled
 
 Make = Callable[..., Problem]
 
@@ -78,3 +79,25 @@ def test_polish_only_improves_and_ends_at_a_local_best_of_the_last(
     moves = np.tile(end, (4, 1))
     moves[:, 3] = range(4)
     assert values[1] <= objective.evaluate_rungs(w, moves).min() + 1e-12
+
+
+@pytest.mark.parametrize("clusters", [7, 12])
+@pytest.mark.parametrize("couple", [lambda problem, seed: problem, coupled])
+def test_blocks_find_what_every_combination_shows(
+    make_mesh: Make, couple: Callable[[Problem, int], Problem], clusters: int
+) -> None:
+    """Seven clusters are one block, twelve are three: the truth is known of the first, and of the
+    second, coordinate descent from nine starts is the rival."""
+    problem = couple(make_mesh(clusters, 4, 3, load=1.0, subsets=True), 3)
+    objective = Objective(problem)
+    w, start = objective.capacity_weights(), objective.initial_rungs
+    found = blocks(objective, w, start)
+    value = float(objective.evaluate_rungs(w, found.value[None])[0])
+    if clusters == 7:
+        assert found.detail["blocks"] == 1
+        best = float(objective.diagonal(w, range(len(start)), start).min())
+    else:
+        assert float(found.detail["blocks"]) > 1
+        rival = coordinate(objective, w, start).value
+        best = float(objective.evaluate_rungs(w, rival[None])[0])
+    assert value <= best * (1.0 + 1e-9)

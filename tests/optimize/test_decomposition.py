@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.sparse import csr_array
+from scipy.sparse import block_diag, csr_array
 
 from bench.optimiser.pairwise import LEVELS, Pairwise, glass, smooth
 from eigenmesh.mesh.curve import Array
-from eigenmesh.optimize.decomposition import lowest, partition, search, sweep
+from eigenmesh.optimize.decomposition import WHOLE, block_size, lowest, partition, search, sweep
 from eigenmesh.optimize.encoding import rungs_of
 
 
@@ -100,3 +100,45 @@ def test_kicks_lead_out_of_local_minima(seed: int) -> None:
     once = sweep(cost, lowest, 2)
     assert found.sweeps > once.sweeps
     assert walk.value() <= cost.value() + 1e-9
+
+
+def test_meshes_that_can_be_are_decided_whole() -> None:
+    assert block_size(10, LEVELS, 5) == 10
+    assert LEVELS**10 == WHOLE
+    assert block_size(11, LEVELS, 5) == 5
+    assert block_size(3, 64, 1) == 3
+    cost = glass(np.random.default_rng(5), 8)
+    found = search(cost, lowest, block_size(8, LEVELS, 5), kicks=9)
+    assert (found.blocks, found.solved) == (1, 1)
+    assert cost.changes(range(8)).min() == 0.0
+
+
+def test_parts_that_do_not_touch_are_kept_one_by_one() -> None:
+    """Twelve meshes of six clusters in one: every kick gains somewhere and loses elsewhere."""
+    parts = [glass(np.random.default_rng(seed), 6) for seed in range(12)]
+    pairs = block_diag([part.pairs for part in parts], format="csr")
+    fields = np.concatenate([part.fields for part in parts])
+    cost = Pairwise(fields, csr_array(pairs), np.zeros(72, dtype=np.int64))
+    search(cost, lowest, 2, kicks=80, seed=3)
+    assert cost.value() == pytest.approx(sum(map(best_of_all, parts)))
+
+
+@given(st.integers(2, 30), st.integers(0, 2**32 - 1))
+def test_kicks_never_make_it_worse(count: int, seed: int) -> None:
+    cost = glass(np.random.default_rng(seed), count)
+    once = cost.at(cost.rungs)
+    sweep(once, lowest, 2)
+    search(cost, lowest, 2, kicks=3, seed=seed)
+    assert cost.value() <= once.value() + 1e-9
+    assert cost.value() == pytest.approx(cost.at(cost.rungs).value())
+
+
+def test_a_sweep_begins_where_it_is_told() -> None:
+    """Two meshes that are not coupled: the second is left alone."""
+    halves = [glass(np.random.default_rng(seed), 20) for seed in (1, 2)]
+    pairs = csr_array(block_diag([half.pairs for half in halves], format="csr"))
+    fields = np.concatenate([half.fields for half in halves])
+    cost = Pairwise(fields, pairs, np.zeros(40, dtype=np.int64))
+    sweep(cost, lowest, 3, near=np.arange(20))
+    assert cost.rungs[:20].any()
+    assert not cost.rungs[20:].any()

@@ -13,11 +13,12 @@ from eigenmesh.optimize.circuits.device import Device
 from eigenmesh.optimize.circuits.operations import DiagonalCost, tilted
 from eigenmesh.optimize.circuits.rungs import sampled_rungs
 from eigenmesh.optimize.circuits.sampling import sample
-from eigenmesh.optimize.classical.rungs import exhaustive
+from eigenmesh.optimize.classical.rungs import blocks, exhaustive
 from eigenmesh.optimize.encoding import rungs_of
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import Algorithm, CircuitSettings, Problem
 from eigenmesh.optimize.training import evolve, standardised
+from tests.optimize.couplings import coupled
 
 Make = Callable[..., Problem]
 SETTINGS = CircuitSettings(seconds=60.0)
@@ -148,6 +149,18 @@ def test_qaoa_in_blocks_improves_the_start(make_mesh: Make) -> None:
     assert values[1] < values[0]
     again = sampled_rungs(objective, w, start, settings, 1)
     assert np.array_equal(found.value, again.value)
+
+
+def test_qaoa_in_blocks_walks_shared_hosts(make_mesh: Make) -> None:
+    objective = Objective(coupled(make_mesh(9, 3, 4, load=0.7), 4))
+    assert not objective.separable
+    w, start = objective.initial, objective.initial_rungs
+    found = sampled_rungs(objective, w, start, CircuitSettings(max_qubits=6), 1)
+    rival = blocks(objective, w, start).value
+    values = objective.evaluate_rungs(w, np.stack((start, found.value, rival)))
+    assert found.detail["blocks"] == 3
+    assert values[1] < values[0]
+    assert values[1] <= values[2] * 1.02
 
 
 def test_rungs_that_make_no_difference_need_no_circuit(make_mesh: Make) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from eigenmesh.mesh.curve import Array
-from eigenmesh.optimize.encoding import Ints, state_of
+from eigenmesh.optimize.encoding import Ints, rungs_of, state_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 BlockSolver = Callable[[Array, int], int]
 """(costs of all basis states of a block, the state it is in) to a state, if possible a better."""
 
-PATIENCE = 3
+WHOLE = 2**20
+"""Combinations up to which a mesh is one block, every one of them tried: a third of a second."""
+PATIENCE = 2
 """Partitions in a row in which a cluster and its neighbours must rest to be left alone."""
-KICKED = 10
-"""One cluster in so many is put on a random rung by a kick."""
+KICKED, AROUND = 20, 4
+"""A kick puts one cluster in so many on a random rung, and so many of its neighbours with it (from
+12 to 1,000 clusters of random couplings better than more clusters, or than clusters apart)."""
 _WORN = 0.3
 """What a coupling counts for after each turn inside a block."""
 
@@ -35,8 +38,8 @@ class Walk(Protocol):
     """A cost of the rungs of many clusters, and where it stands (`walk.RungWalk`).
 
     changes: how much the cost changes with every basis state of a block; a state's index is its
-    clusters' Gray codes, the first cluster's in front. move: to such a state, if that lowers the
-    cost; says whether it did. restart: stand at other rungs.
+    clusters' Gray codes, the first cluster's in front. move: the block to these rungs, if that
+    lowers the cost; says whether it did. restart: stand at other rungs.
     """
 
     @property
@@ -53,7 +56,7 @@ class Walk(Protocol):
 
     def changes(self, block: Sequence[int]) -> Array: ...
 
-    def move(self, block: Sequence[int], state: int) -> bool: ...
+    def move(self, block: Sequence[int], rungs: Ints) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -78,39 +81,56 @@ def sweep(
     *,
     most: int = 20,
     in_time: Callable[[], bool] = lambda: True,
+    near: Ints | None = None,
 ) -> Swept:
     """Moves the walk to rungs that no block of at most `size` clusters improves, in the last
-    PATIENCE partitions; stops before that after `most` sweeps, or when it is no longer in time."""
+    PATIENCE partitions; stops before that after `most` sweeps, or when it is no longer in time.
+
+    near: the clusters to begin with, and those coupled to them; None: all.
+    """
     coupling = walk.coupling()
     ends, others = coupling.indptr, coupling.indices
-    rows = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
-    owner = np.empty(len(ends) - 1, dtype=np.int64)
-    turns = np.full(len(ends) - 1, PATIENCE)
+    turns = np.full(len(ends) - 1, PATIENCE if near is None else 0)
+
+    def wake(clusters: Sequence[int] | Ints) -> None:
+        turns[clusters] = PATIENCE
+        for k in clusters:
+            turns[others[ends[k] : ends[k + 1]]] = PATIENCE
+
+    if near is not None:
+        wake(near)
     sweeps = count = solved = evaluations = 0
     while sweeps < most and turns.any() and in_time():
-        blocks = partition(coupling, size)
-        count = len(blocks)
-        for number, block in enumerate(blocks):
-            owner[block] = number
-            if not turns[block].any():
-                continue
+        awake = np.flatnonzero(turns)
+        among = coupling if len(awake) == len(turns) else coupling[awake][:, awake]
+        blocks = [awake[block].tolist() for block in partition(among, size)]
+        count = max(count, len(blocks))
+        for block in blocks:
             if not in_time():
                 break
             changes = walk.changes(block)
             evaluations += changes.size
-            turns[block] = np.maximum(turns[block] - 1, 0)
+            turns[block] -= 1
             if np.ptp(changes) == 0.0:
                 continue  # every rung is as good
             here = int(state_of(walk.rungs[block], walk.levels))
             state = solve(changes, here)
             solved += 1
-            if changes[state] < changes[here] and walk.move(block, state):
-                for k in block:
-                    turns[others[ends[k] : ends[k + 1]]] = PATIENCE
+            if changes[state] >= changes[here]:
+                continue
+            if walk.move(block, rungs_of(state, len(block), walk.levels)):
+                kept = turns[block]
+                wake(block)
+                turns[block] = kept
         sweeps += 1
-        if count == 1:
+        if len(awake) <= size:
             break
-        coupling.data[owner[rows] == owner[others]] *= _WORN
+        owner = np.full(len(turns), -1)
+        for number, block in enumerate(blocks):
+            owner[block] = number
+        rows = np.repeat(np.arange(len(turns)), np.diff(ends))
+        inside = (owner[rows] >= 0) & (owner[rows] == owner[others])
+        coupling.data[inside] *= _WORN
     return Swept(sweeps, count, solved, evaluations)
 
 
@@ -124,30 +144,60 @@ def search(
     most: int = 20,
     in_time: Callable[[], bool] = lambda: True,
 ) -> Swept:
-    """`sweep`, and again from the best rungs with a tenth of the clusters on random ones: `kicks`
-    times, or until it is no longer in time. (An iterated local search: H. Lourenco et al., Handbook
-    of Metaheuristics, 2003.)"""
+    """`sweep`, then `kicks`: neighbours here and there go on random rungs, and the mesh around them
+    is swept anew; until it is no longer in time.
+
+    What then differs from the best rungs so far falls into parts that are not coupled. Each is
+    judged by itself and kept if it is better, so that a large mesh gains from many kicks at once.
+    (An iterated local search, H. Lourenco et al., Handbook of Metaheuristics, 2003, with the
+    partition crossover of D. Whitley et al., GECCO 2009.)
+    """
+    from scipy.sparse.csgraph import connected_components
+
     rng = np.random.default_rng(seed)
     found = sweep(walk, solve, size, most=most, in_time=in_time)
-    best, value = walk.rungs.copy(), walk.value()
+    coupling = walk.coupling()
+    best = walk.rungs.copy()
+    if size >= len(best):
+        return found
     for _ in range(kicks):
         if not in_time():
             break
         kicked = best.copy()
-        chosen = rng.choice(len(best), -(-len(best) // KICKED), replace=False)
+        chosen = _places(coupling, rng)
         kicked[chosen] = rng.integers(0, walk.levels, len(chosen))
         walk.restart(kicked)
-        more = sweep(walk, solve, size, most=most, in_time=in_time)
+        more = sweep(walk, solve, size, most=most, in_time=in_time, near=chosen)
+        other = walk.rungs.copy()
+        walk.restart(best)
+        moved = np.flatnonzero(other != best)
+        count, part = connected_components(coupling[moved][:, moved], directed=False)
+        for number in range(count):
+            block = moved[part == number].tolist()
+            walk.move(block, other[block])
+        best = walk.rungs.copy()
         found = Swept(
             found.sweeps + more.sweeps,
             found.blocks,
             found.solved + more.solved,
             found.evaluations + more.evaluations,
         )
-        if walk.value() < value:
-            best, value = walk.rungs.copy(), walk.value()
-    walk.restart(best)
     return found
+
+
+def block_size(clusters: int, levels: int, size: int) -> int:
+    """`size`, or all clusters where every combination of them can be tried."""
+    return clusters if levels**clusters <= WHOLE else min(clusters, size)
+
+
+def _places(coupling: csr_array, rng: np.random.Generator) -> Ints:
+    """Clusters at random, and some of the neighbours of each."""
+    ends, others, count = coupling.indptr, coupling.indices, coupling.shape[0]
+    found = [rng.choice(count, -(-count // KICKED), replace=False)]
+    for k in found[0]:
+        near = others[ends[k] : ends[k + 1]]
+        found.append(rng.choice(near, min(len(near), AROUND), replace=False))
+    return np.unique(np.concatenate(found))
 
 
 def partition(coupling: csr_array, size: int) -> list[list[int]]:

@@ -453,10 +453,12 @@ class Objective:
         felt: Array = load + (self.pools.felt(used) - used) * self.capacity
         return felt
 
-    def _inner(self, load: Array, felt: Array, limits: Array) -> Array:
+    def _inner(
+        self, load: Array, felt: Array, limits: Array, some: slice | list[int] = slice(None)
+    ) -> Array:
         """Limits in terms of the queues: see the module's first page."""
         if self.calls.depth:
-            limits = limits / self._occupied
+            limits = limits / self._occupied[some]
         if self.pools.none:
             return limits
         share = load / np.maximum(felt, 1e-300)
@@ -483,7 +485,7 @@ class Objective:
         policy, some = self.policy, slice(None) if of is None else list(of)
         t0, capacity, egress = self.t0[some], self.capacity[some], self.egress[some]
         felt = load if felt is None else felt
-        inner = self._inner(load, felt, limits) if of is None else limits / self._occupied[some]
+        inner = self._inner(load, felt, limits, some)
         blocked = blocked_fraction(felt, t0, capacity, inner)
         latency = admitted_latency(felt, t0, capacity, inner, self.variability[some])
         if self._stretch is not None:

@@ -18,7 +18,7 @@ import numpy as np
 from eigenmesh.mesh import Candidate, Cluster, LatencyCurve, Plan, Route, Topology
 from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.answers import Answer, Rungs, Weights
-from eigenmesh.optimize.classical.rungs import EXHAUSTIVE_LIMIT, blocks, coordinate, exhaustive
+from eigenmesh.optimize.classical.rungs import EXHAUSTIVE_LIMIT, blocks, exhaustive
 from eigenmesh.optimize.classical.weights import SLSQP_LIMIT, newton, slsqp
 from eigenmesh.optimize.encoding import Ints
 from eigenmesh.optimize.objective import Objective
@@ -122,12 +122,8 @@ class _Search:
 
         if objective.levels ** len(objective.clusters) <= EXHAUSTIVE_LIMIT:
             rival = _Entrant("exhaustive", lambda: exhaustive(objective, w))
-        elif objective.separable:
-            rival = _Entrant("blocks", lambda: blocks(objective, w, start))
         else:
-            rival = _Entrant(
-                "coordinate", lambda: coordinate(objective, w, start, seed=problem.seed)
-            )
+            rival = _Entrant("blocks", lambda: blocks(objective, w, start, seed=problem.seed))
         self.rungs = self._contest(
             "limits",
             number,

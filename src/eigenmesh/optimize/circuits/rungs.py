@@ -5,8 +5,7 @@ rungs: any order of terms, nothing fitted to a quadratic form. The samples are s
 and the best one gets one greedy pass.
 
 More clusters than a circuit holds are cut into blocks, each solved with the others held, until a
-sweep over all blocks improves nothing (`decomposition`, `walk`; where hosts are shared and costs do
-not separate, J of the whole mesh judges every block).
+sweep over all blocks improves nothing (`decomposition`, `walk`).
 
 To know J's diagonal is to know its minimum: on a simulator the circuit cannot beat `exhaustive`,
 and on any device the diagonal costs 2^n evaluations of J. The samples are what hardware would give.
@@ -21,14 +20,12 @@ from eigenmesh.optimize.answers import Rungs
 from eigenmesh.optimize.circuits.device import Device
 from eigenmesh.optimize.circuits.sampling import check_fits, circuit_qubits, sample
 from eigenmesh.optimize.classical.rungs import polish
-from eigenmesh.optimize.decomposition import lowest, partition, sweep
+from eigenmesh.optimize.decomposition import lowest, sweep
 from eigenmesh.optimize.encoding import Ints, bits, rungs_of, state_of
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import CircuitSettings
 from eigenmesh.optimize.tables import block_costs
 from eigenmesh.optimize.walk import RungWalk
-
-SWEEPS = 3
 
 
 def sampled_rungs(
@@ -44,8 +41,7 @@ def sampled_rungs(
         return Rungs(start, {"qubits": 0})
     check_fits(levels, settings)
     most = settings.max_qubits // circuit_qubits(1, levels, settings)
-    blocks = partition(objective.coupling(w), min(clusters, most))
-    rungs = start.copy()
+    blocks = -(-clusters // most)
     devices: dict[int, Device] = {}
     circuits = evaluations = gradients = most_terms = 0
     ratios: list[float] = []
@@ -70,36 +66,27 @@ def sampled_rungs(
         ratios.append(float((table.max() - table[best]) / np.ptp(table)))
         return best
 
-    if len(blocks) > 1 and objective.separable:
+    if blocks > 1:
         walk = RungWalk(objective, w, start)
-        evaluations = sweep(walk, best_drawn, min(clusters, most)).evaluations
+        evaluations = sweep(walk, best_drawn, most).evaluations
         evaluations += sweep(walk, lowest, 1, most=1).evaluations
         rungs = walk.rungs
     else:
-        for _ in range(SWEEPS):
-            before = rungs
-            for block in blocks:
-                table = block_costs(objective, w, block, rungs)
-                evaluations += table.size
-                low, high = float(table.min()), float(table.max())
-                if high - low <= 1e-12 * abs(high):
-                    continue  # every rung is as good
-                here = int(state_of(rungs[block], levels))
-                states = drawn(table, here)
-                tried = np.tile(rungs, (len(states), 1))
-                tried[:, block] = rungs_of(states, len(block), levels)
-                values = objective.evaluate_rungs(w, tried)
-                best = int(values.argmin())
-                ratios.append((high - float(table[states[best]])) / (high - low))
-                if values[best] < values[states == here][0]:
-                    rungs = tried[best]
-            if rungs is before or len(blocks) == 1:
-                break
+        table = block_costs(objective, w, range(clusters), start)
+        evaluations = table.size
+        low, high = float(table.min()), float(table.max())
+        rungs = start
+        if high - low > 1e-12 * abs(high):  # otherwise every rung is as good
+            states = drawn(table, int(state_of(start, levels)))
+            tried = rungs_of(states, clusters, levels)
+            best = int(objective.evaluate_rungs(w, tried).argmin())
+            ratios.append((high - float(table[states[best]])) / (high - low))
+            rungs = tried[best]
         rungs = polish(objective, w, rungs)
     detail: dict[str, float | str] = {"circuits": circuits, "evaluations": evaluations}
     if devices:
         detail |= devices[max(devices)].detail
-        detail |= {"shots": settings.shots, "blocks": len(blocks)}
+        detail |= {"shots": settings.shots, "blocks": blocks}
         detail["approximation_ratio"] = float(np.mean(ratios))
         if used:
             detail |= {"layers": settings.layers, "angles": used}

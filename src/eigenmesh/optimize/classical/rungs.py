@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.answers import Rungs
-from eigenmesh.optimize.decomposition import lowest, sweep
+from eigenmesh.optimize.decomposition import block_size, lowest, search, sweep
 from eigenmesh.optimize.encoding import Ints, bits, rungs_of
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.walk import RungWalk
@@ -15,6 +17,9 @@ EXHAUSTIVE_LIMIT = 4096
 """Combinations up to which all are tried."""
 BLOCK = 1024
 """Combinations of a block."""
+KICKS = 4
+SECONDS = 2.0
+"""Of one search over blocks: large meshes leave time for the rest of the tick."""
 
 
 def exhaustive(objective: Objective, w: Array) -> Rungs:
@@ -57,13 +62,24 @@ def coordinate(
     return Rungs(state[best], {"evaluations": evaluations, "restarts": restarts})
 
 
-def blocks(objective: Objective, w: Array, start: Ints) -> Rungs:
-    """Blocks of a few clusters tried exhaustively, one after the other; for meshes of any size
-    whose costs are separable."""
-    walk = RungWalk(objective, w, start)
-    size = max(1, bits(BLOCK) // max(1, bits(objective.levels)))
-    found = sweep(walk, lowest, size)
-    return Rungs(walk.rungs, {"evaluations": found.evaluations, "blocks": found.blocks})
+def blocks(
+    objective: Objective, w: Array, start: Ints, *, seconds: float = SECONDS, seed: int = 0
+) -> Rungs:
+    """A mesh of few clusters as one block, any other in blocks of a few, one after the other and
+    again after kicks; every combination of a block is tried. Ends after about `seconds` of
+    processor time."""
+    walk, levels = RungWalk(objective, w, start), objective.levels
+    size = block_size(len(start), levels, max(1, bits(BLOCK) // max(1, bits(levels))))
+    end = time.process_time() + seconds
+
+    def in_time() -> bool:
+        return time.process_time() < end
+
+    found = search(walk, lowest, size, kicks=KICKS, seed=seed, in_time=in_time)
+    # The tables may be a little wrong: where one of them missed a step, J finds it.
+    more = sweep(walk, lowest, 1, most=1, in_time=in_time)
+    evaluations = found.evaluations + more.evaluations
+    return Rungs(walk.rungs, {"evaluations": evaluations, "blocks": found.blocks})
 
 
 def polish(objective: Objective, w: Array, rungs: Ints) -> Ints:
