@@ -11,18 +11,21 @@ from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import Problem
 from eigenmesh.optimize.walk import RungWalk
 
+from .couplings import retrying
+
 Make = Callable[..., Problem]
 
 
 @pytest.mark.parametrize("load", [0.4, 0.9, 1.2])
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("retries", [False, True])
 def test_changes_and_moves_are_those_of_the_objective(
-    make_mesh: Make, seed: int, load: float
+    make_mesh: Make, seed: int, load: float, retries: bool
 ) -> None:
     policy = ObjectivePolicy(spill=0.9, slo=0.03)
     guard = GuardPolicy(min_limit=12)  # makes some rungs equal
     problem = make_mesh(9, 5, seed, load=load, subsets=True, objective=policy, guard=guard)
-    objective = Objective(problem)
+    objective = Objective(retrying(problem, seed) if retries else problem)
     rng = np.random.default_rng(seed)
     w = objective.shares(rng.exponential(size=objective.initial.size))
     clusters = len(objective.clusters)

@@ -101,7 +101,7 @@ class RungWalk:
         load = self._load[:, near.clusters] + self._spill * (back @ near.matrix.T)
         limits = np.stack([objective.limits_at(r)[near.clusters] for r in (self.rungs, rungs)])
         loads = np.stack((self._load[:, near.clusters], load))
-        cost = objective.cost(loads, limits[:, None], near.clusters.tolist()).sum(axis=-1)
+        cost = objective.queues.cost(loads, limits[:, None], near.clusters.tolist()).sum(axis=-1)
         change = float((cost[1] - cost[0]) @ (objective.omega / objective.factors))
         change /= objective.total
         change += float(self._churn[chosen, rungs[chosen]].sum())
@@ -134,7 +134,7 @@ class RungWalk:
         most = np.maximum(most, 1e-9 * objective.capacity)
         part = np.linspace(0.0, 1.0, NODES)[:, None, None]
         scale = objective.omega / (objective.factors * objective.total)
-        cost = objective.cost(
+        cost = objective.queues.cost(
             (self._offered + part * most)[None], objective.ladder.T[:, None, None, :]
         )
         table = np.transpose(cost * scale[:, None], (2, 3, 0, 1))
