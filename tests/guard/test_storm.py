@@ -13,6 +13,8 @@ from eigenmesh.mesh import (
     BreakerLimits,
     Cause,
     ClusterObservation,
+    CurveEstimate,
+    LatencyCurve,
     MeshError,
     Observation,
     Plan,
@@ -81,14 +83,24 @@ def test_a_collapse_sheds_load_whoever_repeats_the_requests() -> None:
     assert storm.over(Plan({}, {})).limits["a"].max_requests == 1, "never 0"
 
 
+def test_once_attempts_succeed_the_upstreams_places_are_filled_at_once() -> None:
+    storm, places = Storm(StormPolicy()), 8
+    curves = {"a": CurveEstimate(LatencyCurve(0.05, places / 0.05), 0.1, 0.1, 20)}
+    assert storm.update(at(0.0, STORM), curves)["a"].max_requests == 4
+    for time in (1.0, 2.0, 3.0):
+        storm.update(at(time, STORM), curves)
+    allowed = [storm.update(at(time, CALM), curves)["a"].max_requests for time in (4.0, 5.0, 6.0)]
+    assert allowed == [8, 16, None]
+
+
 def test_damping_is_let_go_step_by_step() -> None:
     storm = Storm(StormPolicy(quiet=QUIET))
     storm.update(at(0.0, STORM))
     allowed = [storm.update(at(float(t), CALM)).get("a") for t in range(1, 20)]
-    assert allowed[:2] == [Damping(0.0, None), Damping(0.0, None)]
+    assert allowed[:2] == [Damping(0.0, 40), Damping(0.0)]
     steps = [d.retries if d else 1.0 for d in allowed]
     assert steps == sorted(steps)
-    assert [steps.index(step) + 1 for step in (0.25, 0.5, 1.0)] == [6, 11, 16]
+    assert [steps.index(step) + 1 for step in (0.25, 0.5, 1.0)] == [7, 12, 17]
 
 
 def test_a_storm_that_returns_meanwhile_begins_anew() -> None:

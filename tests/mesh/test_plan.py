@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eigenmesh.mesh import BreakerLimits, Cluster, MeshError, Plan, RetryBudget, Route, Topology
+from eigenmesh.mesh import (
+    BreakerLimits,
+    Cause,
+    Cluster,
+    ClusterObservation,
+    MeshError,
+    Plan,
+    RetryBudget,
+    Route,
+    Topology,
+)
 from eigenmesh.mesh.plan import WEIGHT_TOTAL, to_integers
 
 TOPOLOGY = Topology((Cluster("a"), Cluster("b"), Cluster("spare")), (Route("r", ("a", "b")),))
@@ -55,6 +65,24 @@ def test_unused_clusters_are_not_steered() -> None:
 def test_a_plan_survives_json(split: dict[str, float], limit: int) -> None:
     plan = Plan({"r": split}, {"a": BreakerLimits.around(limit)})
     assert Plan.from_dict(plan.to_dict()) == plan
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 50), st.floats(0, 20))
+def test_what_fails_is_more_than_chance_and_no_timeout(
+    share: float, timeouts: float, throughput: float, window: float
+) -> None:
+    failed = share * throughput
+    seen = ClusterObservation(
+        load=throughput,
+        throughput=throughput,
+        mean=None,
+        in_flight=0.0,
+        upstream_errors=failed,
+        errors={Cause.TIMEOUT: timeouts * failed},
+    )
+    assert 0.0 <= seen.failing(window) <= share * (1.0 - timeouts) + 1e-9
+    if throughput >= 1:
+        assert seen.failing(1e12) == pytest.approx(share * (1.0 - timeouts), abs=1e-5)
 
 
 def test_a_plan_of_before_there_were_retry_budgets_is_read() -> None:

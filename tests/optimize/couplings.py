@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from eigenmesh.mesh import Call, Host, Plan, Route, Topology
+from eigenmesh.mesh import Call, Host, Plan, Retries, Route, Topology
 from eigenmesh.optimize.problem import Problem
 
 
@@ -29,6 +29,19 @@ def coupled(problem: Problem, seed: int) -> Problem:
         clusters.append(replace(cluster, host=host, calls=calls))
     hosts = (Host("east", float(rng.uniform())), Host("west", 1.0))
     return replace(problem, topology=Topology(tuple(clusters), topology.routes, hosts))
+
+
+def retrying(problem: Problem, seed: int) -> Problem:
+    """The same mesh with retries on most routes, and failures of some clusters, at random."""
+    rng = np.random.default_rng(seed)
+    routes = tuple(
+        replace(r, retries=Retries(int(rng.integers(0, 4)), float(rng.uniform(0.02, 0.3))))
+        if rng.random() < 0.8
+        else r
+        for r in problem.topology.routes
+    )
+    failures = {c: float(rng.uniform(0.0, 0.2)) for c in problem.curves if rng.random() < 0.5}
+    return replace(problem, topology=replace(problem.topology, routes=routes), failures=failures)
 
 
 def calling(problem: Problem, seed: int) -> Problem:

@@ -27,7 +27,7 @@ from eigenmesh.optimize.objective import NEAREST, Objective
 from eigenmesh.optimize.problem import Problem
 from eigenmesh.optimize.simplex import project
 
-from .couplings import calling, coupled
+from .couplings import calling, coupled, retrying
 
 Make = Callable[..., Problem]
 
@@ -99,7 +99,23 @@ def reference(problem: Problem, plan: Plan) -> float:
         share = max(load / max(equivalent, 1e-300), 1e-3)
         return limit(plan, k) / occupied(k) / (share if equivalent > load else 1.0)
 
+    def tried(k: str, load: float, equivalent: float) -> tuple[float, float]:
+        """Attempts for each request, and the part of them that fails for good."""
+        m, curve = inner(k, load, equivalent), curves[k]
+        t = float(admitted_latency(equivalent, curve.t0, curve.capacity, m, curve.variability))
+        attempts = lost = whole = 0.0
+        for route in topology.routes:
+            own = problem.incumbent.weights[route.name].get(k, 0.0) * problem.demands[route.name]
+            timeout, e = route.retries.per_try_timeout, problem.failures.get(k, 0.0)
+            f = e if timeout is None else e + (1.0 - e) * math.exp(-timeout / t)
+            attempts += own * min(1.25, sum(f**i for i in range(route.retries.most + 1)))
+            lost += own * f ** (route.retries.most + 1)
+            whole += own
+        return attempts / whole, lost / whole
+
     def blocked(k: str, load: float, equivalent: float) -> float:
+        attempts, _ = tried(k, load, equivalent)
+        load, equivalent = load * attempts, equivalent + load * (attempts - 1.0)
         m = inner(k, load, equivalent)
         return float(blocked_fraction(equivalent, curves[k].t0, curves[k].capacity, m))
 
@@ -131,6 +147,10 @@ def reference(problem: Problem, plan: Plan) -> float:
         for k, load in loads.items():
             curve = curves[k]
             at = felt(k, loads, {j: loads[j] * (1.0 - first[j]) for j in names})
+            part = blocked(k, load, at)
+            attempts, lost = tried(k, load, at)
+            cost += policy.error_price * load * lost
+            load, at = load * attempts, at + load * (attempts - 1.0)
             m = inner(k, load, at)
             latency = float(admitted_latency(at, curve.t0, curve.capacity, m, curve.variability))
             if policy.quantile is not None:
@@ -138,7 +158,7 @@ def reference(problem: Problem, plan: Plan) -> float:
                 latency *= problem.tails.get(k, 1.0) * (
                     curve.quantile(inside, policy.quantile) / curve.latency(inside)
                 )
-            rejected = load * blocked(k, load, at)
+            rejected = load * part
             cost += (load - rejected) * latency
             cost += policy.error_price * rejected
             cost += policy.slo_price * (load - rejected) * max(0.0, latency - policy.slo)
@@ -166,10 +186,17 @@ def random_weights(objective: Objective, seed: int) -> Array:
     load=st.floats(0.1, 1.4),
     spill=st.floats(0.0, 1.0),
     mesh=st.sampled_from(["apart", "hosts", "calls"]),
+    retries=st.booleans(),
     quantile=st.sampled_from([None, 0.5, 0.99]),
 )
 def test_objective_is_the_plain_reference(
-    make_mesh: Make, seed: int, load: float, spill: float, mesh: str, quantile: float | None
+    make_mesh: Make,
+    seed: int,
+    load: float,
+    spill: float,
+    mesh: str,
+    retries: bool,
+    quantile: float | None,
 ) -> None:
     policy = ObjectivePolicy(
         quantile, slo=0.04, spill=spill, churn_price=0.01, limit_churn_price=0.01
@@ -185,6 +212,8 @@ def test_objective_is_the_plain_reference(
     }
     if mesh != "apart":
         problem = calling(problem, seed) if mesh == "calls" else coupled(problem, seed)
+    if retries:
+        problem = retrying(problem, seed)
     problem = replace(problem, incumbent=Plan(problem.incumbent.weights, limits))
     objective = Objective(problem)
     near = 1e-10 if quantile is None else 2e-3  # a quantile is read off a table
@@ -202,16 +231,19 @@ def test_objective_is_the_plain_reference(
     seed=st.integers(0, 10**6),
     load=st.floats(0.2, 1.3),
     mesh=st.sampled_from(["apart", "hosts", "calls"]),
+    retries=st.booleans(),
     quantile=st.sampled_from([None, 0.9]),
 )
 def test_gradient_is_the_finite_difference(
-    make_mesh: Make, seed: int, load: float, mesh: str, quantile: float | None
+    make_mesh: Make, seed: int, load: float, mesh: str, retries: bool, quantile: float | None
 ) -> None:
     # An SLO out of reach: at its kink there is no derivative to compare with.
     policy = ObjectivePolicy(quantile, slo=1e-4, churn_price=0.01, spill=0.8)
     problem = make_mesh(4, 2, seed, load=load, subsets=True, objective=policy)
     if mesh != "apart":
         problem = calling(problem, seed) if mesh == "calls" else coupled(problem, seed)
+    if retries:
+        problem = retrying(problem, seed)
     objective = Objective(problem)
     w, limits = random_weights(objective, seed), objective.ladder[:, 1]
     # Quantiles are read off a table, and have small corners at its nodes.

@@ -10,7 +10,7 @@ from eigenmesh.optimize import tables
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import Problem
 
-from .couplings import calling, coupled
+from .couplings import calling, coupled, retrying
 
 Make = Callable[..., Problem]
 
@@ -55,8 +55,8 @@ def test_small_tables_are_exact(make_mesh: Make) -> None:
     assert np.array_equal(found, objective.diagonal(objective.initial, range(5), rungs))
 
 
-@pytest.mark.parametrize("couple", [coupled, calling])
-def test_tables_know_hosts_and_calls(
+@pytest.mark.parametrize("couple", [coupled, calling, retrying])
+def test_tables_know_hosts_calls_and_retries(
     make_mesh: Make,
     couple: Callable[[Problem, int], Problem],
     monkeypatch: pytest.MonkeyPatch,

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from envoy.config.route.v3.route_components_pb2 import Route
 
-from eigenmesh.mesh import BreakerLimits, RetryBudget
+from eigenmesh.mesh import BreakerLimits, Retries, RetryBudget
 from eigenmesh.xds.operator import OperatorConfig, OperatorError, parse_operator
 from eigenmesh.xds.steering import each_route
 
@@ -270,6 +270,33 @@ def test_the_original_plan_is_the_operators_own() -> None:
     }
     # Default priority, and Envoy's defaults where the operator gave nothing.
     assert plan.limits == {"blue": BreakerLimits(200, 1024, 1024, 3)}
+
+
+@pytest.mark.parametrize(
+    ("host", "route", "found"),
+    [
+        ({}, {}, Retries()),
+        ({"retry_on": "5xx"}, {}, Retries(1)),
+        ({"retry_on": "5xx", "num_retries": 3}, {"retry_on": "reset"}, Retries(1)),
+        ({}, {"retry_on": "connect-failure, 5xx", "num_retries": 0}, Retries()),
+        ({}, {"retry_on": "connect-failure", "num_retries": 4}, Retries()),
+        (
+            {},
+            {"retry_on": "gateway-error,reset", "num_retries": 2, "per_try_timeout": "0.25s"},
+            Retries(2, 0.25),
+        ),
+    ],
+)
+def test_a_routes_retries_are_its_own_or_its_virtual_hosts(
+    host: dict[str, Any], route: dict[str, Any], found: Retries
+) -> None:
+    given = document(weighted(a=1, b=1))
+    [virtual_host] = given["routes"][0]["virtual_hosts"]
+    if host:
+        virtual_host["retry_policy"] = host
+    if route:
+        virtual_host["routes"][0]["route"]["retry_policy"] = route
+    assert parse_operator(given).topology().routes[0].retries == found
 
 
 def test_a_retry_budget_is_the_operators_own_limit_too() -> None:

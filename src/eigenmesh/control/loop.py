@@ -215,6 +215,10 @@ class ControlLoop:
             tails={}
             if (q := settings.objective.quantile) is None
             else {name: estimate.tail(q) for name, estimate in curves.items()},
+            failures={
+                name: observation.clusters[name].failing(observation.window)
+                for name in settings.topology.steered_clusters
+            },
             incumbent=incumbent,
             objective=settings.objective,
             guard=settings.guard,

@@ -10,8 +10,9 @@ caused it (N. Bronson et al., "Metastable failures in distributed systems", HotO
 - *collapse*: Envoy gives up on most attempts, whoever repeats them.
 
 The first stops the cluster's retries, the second also lets in so little (`max_requests`) that the
-upstream works off what nobody waits for any more. What is let in doubles with every window whose
-attempts succeed; retries come back step by step, after a quiet time each.
+upstream works off what nobody waits for any more. Once attempts succeed the queue is gone: as many
+are let in as the upstream has places, if that is known, and twice as many with every such window;
+retries come back step by step, after a quiet time each.
 
 Only ever lowers limits, and needs no solver: what it says holds on top of the plan in force, from
 the window in which it is seen.
@@ -71,11 +72,13 @@ class Damping:
 
 @dataclass(frozen=True, slots=True)
 class _Fight:
-    """began, quiet_since: seconds. most: of what was in flight at the worst. why: for people."""
+    """began, quiet_since: seconds. places: requests that the upstream serves at a time, or 1. most:
+    `max_requests` from which on the plan's own hold again. why: for people."""
 
     damping: Damping
     began: float
     quiet_since: float
+    places: int
     most: float
     why: str
 
@@ -142,12 +145,13 @@ class Storm:
         if seen.load * observation.window < ENOUGH:
             return None
         most: int | None = None
+        places, whole = 1, seen.in_flight
+        if estimate is not None:
+            places = max(1, round(estimate.curve.capacity * estimate.curve.t0))
+            whole = min(whole, 2.0 * places)
         if _collapsed(seen):
-            # Half of what was in flight; half of the upstream's places if they are known.
-            half = seen.in_flight / 2.0
-            if estimate is not None:
-                half = min(half, estimate.curve.capacity * estimate.curve.t0 / 2.0)
-            most = max(1, round(half))
+            # Half of what was in flight, or of the upstream's places.
+            most = max(1, round(min(seen.in_flight, places if estimate else math.inf) / 2.0))
         elif not self._amplified(seen, estimate):
             return None
         why = (
@@ -155,7 +159,7 @@ class Storm:
             f"{_goodput(seen) / seen.load:.0%} of them answered"
         )
         now = observation.time
-        return _Fight(Damping(STEPS[0], most), now, now, seen.in_flight, why)
+        return _Fight(Damping(STEPS[0], most), now, now, places, whole, why)
 
     def _go_on(
         self, fight: _Fight, seen: ClusterObservation, observation: Observation
@@ -169,8 +173,8 @@ class Storm:
         quiet = now - fight.quiet_since >= self._policy.quiet
         if damping.max_requests is not None:
             if quiet or (enough and _goodput(seen) >= CALM * seen.load):
-                wider = 2 * damping.max_requests
-                damping = Damping(damping.retries, wider if wider < fight.most else None)
+                wider = max(2 * damping.max_requests, fight.places)
+                damping = Damping(damping.retries, wider if wider <= fight.most else None)
                 return replace(fight, damping=damping, quiet_since=now)
             return fight
         if not quiet:

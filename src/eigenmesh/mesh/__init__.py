@@ -20,7 +20,7 @@ from eigenmesh.mesh.policy import (
     Scenario,
     StormPolicy,
 )
-from eigenmesh.mesh.topology import Call, Cluster, Host, Route, Topology
+from eigenmesh.mesh.topology import Call, Cluster, Host, Retries, Route, Topology
 
 __all__ = [
     "ENVOY_DEFAULT_LIMITS",
@@ -47,6 +47,7 @@ __all__ = [
     "Pools",
     "ProbePolicy",
     "ProxyLoad",
+    "Retries",
     "RetryBudget",
     "Route",
     "Scenario",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -59,6 +60,16 @@ class ClusterObservation:
     connections: float = 0.0
     pending: float = 0.0
     errors: Mapping[Cause, float] = field(default_factory=dict)
+
+    def failing(self, window: float) -> float:
+        """Fraction of the responses in so many seconds that were failures, timeouts apart; as much
+        of it as is no chance (two standard deviations less)."""
+        count = self.throughput * window
+        if count <= 0:
+            return 0.0
+        failed = self.upstream_errors - self.errors.get(Cause.TIMEOUT, 0.0)
+        part = min(1.0, max(0.0, failed / self.throughput))
+        return max(0.0, part - 2.0 * math.sqrt(part * (1.0 - part) / count))
 
     @property
     def success_rate(self) -> float:

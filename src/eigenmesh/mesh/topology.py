@@ -64,11 +64,30 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
+class Retries:
+    """What Envoy does with failed attempts: at most `most` more, in the cluster of the first.
+
+    per_try_timeout: seconds after which an attempt has failed; None: it is waited for. Source:
+    Envoy, config.route.v3.RetryPolicy.
+    """
+
+    most: int = 0
+    per_try_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.most < 0:
+            raise MeshError("retries.most", self.most, "use 0 or more")
+        if self.per_try_timeout is not None and not self.per_try_timeout > 0:
+            raise MeshError("retries.per_try_timeout", self.per_try_timeout, "use seconds above 0")
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A route whose action is `weighted_clusters`; `name` is unique in the mesh."""
 
     name: str
     clusters: tuple[str, ...]
+    retries: Retries = Retries()
 
     def __post_init__(self) -> None:
         if not self.clusters:

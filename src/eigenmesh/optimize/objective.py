@@ -19,6 +19,10 @@ that is then retried. The whole is
 
 in seconds per request.
 
+Where Envoy retries, or an upstream fails, a load l_k in the bracket, and in b0_k, is that of all
+attempts, l_k (1 + f + ...) for the probability f that one fails, and error_price l_k f^(n+1) is
+added for what fails for good (`optimize.retries`).
+
 If the policy names a quantile, T_k is that quantile of the cluster's latency: the mean times what
 the curve has between the two at this load.
 
@@ -45,12 +49,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eigenmesh.mesh import BreakerLimits, Calls, Plan, Pools, admitted_latency, blocked_fraction
-from eigenmesh.mesh.curve import RHO_MAX, Array, stretch
+from eigenmesh.mesh import BreakerLimits, Calls, Plan, Pools
+from eigenmesh.mesh.curve import Array
 from eigenmesh.mesh.curve import latency as latency_of
 from eigenmesh.optimize.encoding import Ints, rungs_of
 from eigenmesh.optimize.near import Near
 from eigenmesh.optimize.problem import Problem
+from eigenmesh.optimize.queues import Queues
+from eigenmesh.optimize.retries import Retrying
 from eigenmesh.optimize.segments import Segments
 from eigenmesh.optimize.simplex import fill, project
 
@@ -67,10 +73,6 @@ _CHUNK = 2**15
 """Elements of a temporary array: small enough for the cache, large enough for numpy."""
 _SMOOTH = 3e-3
 """Corner radius of |w - w0| in gradients, as a fraction of an even share of the route."""
-_NODES = 65
-"""Utilisations at which a curve's quantiles are computed; between them they are read off."""
-_LEAST_SHARE = 1e-3
-"""Share of a host's load below which a cluster's limit in terms of the host grows no more."""
 
 
 @dataclass(frozen=True)
@@ -125,23 +127,20 @@ class Objective:
             self.external = np.maximum(0.0, self.demands - made)
         self.total = float(self.external.sum())
         """Requests/s from outside."""
-        curves = [problem.curves[name] for name in self.clusters]
-        self.t0 = np.array([c.t0 for c in curves])
-        self.capacity = np.array([c.capacity for c in curves])
-        self.variability = np.array([c.variability for c in curves])
-        self.egress = np.array([topology.by_name[name].egress_cost for name in self.clusters])
+        self.queues = Queues(problem, self.clusters, self.pools)
+        self.capacity = self.queues.capacity
         self.factors = np.array([s.demand_factor for s in policy.scenarios])
         omega = np.array([s.weight for s in policy.scenarios])
         self.omega = omega / omega.sum()
-        self._stretch: Array | None = None
-        if policy.quantile is not None:
-            nodes, servers = np.linspace(0.0, RHO_MAX, _NODES), self.capacity * self.t0
-            tails = np.array([problem.tails.get(name, 1.0) for name in self.clusters])
-            curve = stretch(nodes, servers[:, None], policy.quantile, self.variability[:, None])
-            self._stretch = tails[:, None] * curve
-        self._occupied = self._waiting() if self.calls.depth else np.ones(len(curves))
+        if self.calls.depth:
+            self.queues.occupied = self._waiting()
+        loads = self.initial * self.edge_demands
+        self.queues.retrying = Retrying(
+            topology, self.clusters, self.by_cluster, loads, problem.failures
+        )
+        curves = [problem.curves[name] for name in self.clusters]
         knee = np.array([c.in_flight(policy.knee * c.capacity) for c in curves])
-        ladder = np.ceil(np.outer(knee * self._occupied, policy.ladder))
+        ladder = np.ceil(np.outer(knee * self.queues.occupied, policy.ladder))
         self.ladder: Array = np.clip(ladder, guard.min_limit, guard.max_limit)
         """(clusters, levels) requests."""
         # Clipping makes rungs equal; the lowest of them stands for all.
@@ -242,7 +241,9 @@ class Objective:
         for part in self._chunks(len(w)):
             offered = self.offered(w[part])
             m = limits[part]
-            blocked = self._blocked(offered, self._felt(offered, offered), m[:, None, :])
+            blocked = self.queues.blocked(
+                offered, self.queues.felt(offered, offered), m[:, None, :]
+            )
             out[part] = self._price(w[part], offered, blocked, m, self.nearest_rungs(m))
         return out.reshape(batch)
 
@@ -286,13 +287,13 @@ class Objective:
         factors, spill, demands = self.factors[:, None], self.policy.spill, self.demands_at(w)
         demand = routes.spread(demands)
         offered = self.offered(w)
-        first = self._near(offered, self._felt(offered, offered))
-        blocked = self._blocked(first.load, first.felt, limits)
+        first = self._near(offered, self.queues.felt(offered, offered))
+        blocked = self.queues.blocked(first.load, first.felt, limits)
         back = clusters.spread(blocked[0])
         returning = routes.sum(back * w)
         load = offered + spill * factors * self._shared_out(w, returning * demands)
-        near = self._near(load, self._felt(load, load * (1.0 - blocked[0])))
-        cost = self.cost(near.load, limits, felt=near.felt)
+        near = self._near(load, self.queues.felt(load, load * (1.0 - blocked[0])))
+        cost = self.queues.cost(near.load, limits, felt=near.felt)
         scale = (self.omega / (self.factors * self.total))[:, None]
         value = float((cost[0] * scale).sum() + self.weight_churn(w))
         value += float(self._limit_churn(self.nearest_rungs(limits)))
@@ -318,14 +319,13 @@ class Objective:
         the observed demand."""
         w, limits = self.weights_of(plan), self.limits_of(plan)
         offered = self.loads(w)
-        blocked = self._blocked(offered, self._felt(offered, offered), limits)
+        blocked = self.queues.blocked(offered, self.queues.felt(offered, offered), limits)
         back = self.by_route.sum(self.by_cluster.spread(blocked) * w) * self.demands_at(w)
         load = offered + self.policy.spill * self._shared_out(w, back)
-        felt = self._felt(load, load * (1.0 - blocked))
-        admitted = load * (1.0 - self._blocked(load, felt, limits))
-        latency = self._latency(load, felt, limits)
+        felt = self.queues.felt(load, load * (1.0 - blocked))
+        admitted = load * (1.0 - self.queues.blocked(load, felt, limits))
         visits = offered.sum() / self.total
-        return float(visits * (admitted @ latency) / admitted.sum())
+        return float(visits * self.queues.time(load, felt, limits).sum() / admitted.sum())
 
     def capacity_weights(self) -> Array:
         """Weights in proportion to capacity, within the bounds."""
@@ -390,8 +390,8 @@ class Objective:
 
     def first_rejections(self, offered: Array) -> Array:
         """(..., clusters, levels): fraction that each rung rejects of these offered loads."""
-        felt = self._felt(offered, offered)
-        table = self._blocked(offered[..., None, :], felt[..., None, :], self.ladder.T)
+        felt = self.queues.felt(offered, offered)
+        table = self.queues.blocked(offered[..., None, :], felt[..., None, :], self.ladder.T)
         out: Array = np.moveaxis(table, -2, -1)
         return out
 
@@ -408,7 +408,7 @@ class Objective:
     def cost_of(self, k: int, load: Array, limits: Array) -> Array:
         """Seconds of price per second of cluster k; load and limits broadcast. Only where costs
         are `separable`."""
-        return self.cost(load[..., None], limits[..., None], [k])[..., 0]
+        return self.queues.cost(load[..., None], limits[..., None], [k])[..., 0]
 
     def rung_churn(self, rungs: Ints, block: Sequence[int]) -> Array:
         """(block, levels) price of the block's rungs; the other clusters' is in the first row."""
@@ -433,8 +433,10 @@ class Objective:
 
     def _waiting(self) -> Array:
         """(clusters,) requests in flight, under the incumbent, over those not waiting for calls."""
-        load = self.loads(self.initial)
-        own: Array = latency_of(self._felt(load, load), self.t0, self.capacity, self.variability)
+        queues, load = self.queues, self.loads(self.initial)
+        own: Array = latency_of(
+            queues.felt(load, load), queues.t0, queues.capacity, queues.variability
+        )
         total = own
         for _ in range(self.calls.depth):
             routes = self.by_route.sum(self.initial * self.by_cluster.spread(total))
@@ -445,62 +447,13 @@ class Objective:
     def _near(self, load: Array, felt: Array) -> Near:
         return Near(self.pools, self.capacity, load, felt)
 
-    def _felt(self, load: Array, admitted: Array) -> Array:
-        """Equivalent loads (..., clusters), of own loads and what the neighbours admit."""
-        if self.pools.none:
-            return load
-        used = admitted / self.capacity
-        felt: Array = load + (self.pools.felt(used) - used) * self.capacity
-        return felt
-
-    def _inner(
-        self, load: Array, felt: Array, limits: Array, some: slice | list[int] = slice(None)
-    ) -> Array:
-        """Limits in terms of the queues: see the module's first page."""
-        if self.calls.depth:
-            limits = limits / self._occupied[some]
-        if self.pools.none:
-            return limits
-        share = load / np.maximum(felt, 1e-300)
-        return limits / np.maximum(share, _LEAST_SHARE)
-
-    def _blocked(self, load: Array, felt: Array, limits: Array) -> Array:
-        return blocked_fraction(felt, self.t0, self.capacity, self._inner(load, felt, limits))
-
-    def _latency(self, load: Array, felt: Array, limits: Array) -> Array:
-        inner = self._inner(load, felt, limits)
-        return admitted_latency(felt, self.t0, self.capacity, inner, self.variability)
-
-    def cost(
-        self,
-        load: Array,
-        limits: Array,
-        of: Sequence[int] | None = None,
-        felt: Array | None = None,
-    ) -> Array:
-        """Seconds of price per second of every cluster, or of some: the bracket of J_s.
-
-        felt: equivalent loads; None where costs are `separable`.
-        """
-        policy, some = self.policy, slice(None) if of is None else list(of)
-        t0, capacity, egress = self.t0[some], self.capacity[some], self.egress[some]
-        felt = load if felt is None else felt
-        inner = self._inner(load, felt, limits, some)
-        blocked = blocked_fraction(felt, t0, capacity, inner)
-        latency = admitted_latency(felt, t0, capacity, inner, self.variability[some])
-        if self._stretch is not None:
-            latency = latency * _read(self._stretch[some], felt / capacity)
-        served = latency + policy.slo_price * np.maximum(0.0, latency - policy.slo)
-        out: Array = load * ((1.0 - blocked) * served + policy.error_price * blocked + egress)
-        return out
-
     def _price(self, w: Array, offered: Array, blocked: Array, limits: Array, rungs: Ints) -> Array:
         """J (N,) from offered loads and first rejections (N or 1, scenarios, clusters)."""
         edges, demands = w[..., None, :], self.demands_at(w)[..., None, :]
         back = self.by_route.sum(self.by_cluster.spread(blocked) * edges) * demands
         load = offered + self.policy.spill * self.factors[:, None] * self._shared_out(edges, back)
-        felt = self._felt(load, load * (1.0 - blocked))
-        cost = self.cost(load, limits[:, None, :], felt=felt).sum(axis=-1)
+        felt = self.queues.felt(load, load * (1.0 - blocked))
+        cost = self.queues.cost(load, limits[:, None, :], felt=felt).sum(axis=-1)
         scale = self.omega / (self.factors * self.total)
         out: Array = cost @ scale + self.weight_churn(w) + self._limit_churn(rungs)
         return out
@@ -513,13 +466,3 @@ class Objective:
     def _chunks(self, count: int) -> list[slice]:
         size = max(1, _CHUNK // (len(self.factors) * len(self.initial)))
         return [slice(start, start + size) for start in range(0, count, size)]
-
-
-def _read(table: Array, rho: Array) -> Array:
-    """Of a table (clusters, _NODES) over utilisations up to RHO_MAX, at rho (..., clusters)."""
-    x = np.clip(rho / RHO_MAX, 0.0, 1.0) * (_NODES - 1)
-    cell = np.minimum(x.astype(np.int64), _NODES - 2)
-    every = np.arange(len(table))
-    low = table[every, cell]
-    out: Array = low + (x - cell) * (table[every, cell + 1] - low)
-    return out

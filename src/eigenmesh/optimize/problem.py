@@ -92,6 +92,7 @@ class Problem:
     scenarios. guard: its bounds and limit range are constraints here; its step limits are not
     (the guard applies them afterwards). seed: makes the solution reproducible. tails: cluster ->
     what its quantiles are times the curve's, where that was measured (`CurveEstimate.tail`).
+    failures: cluster -> fraction of its attempts that the upstream fails, timeouts apart.
 
     Raises MeshError for anything a solver could not answer sensibly.
     """
@@ -106,12 +107,14 @@ class Problem:
     solver: Solver = "best"
     tails: Mapping[str, float] = field(default_factory=dict)
     circuits: CircuitSettings = field(default_factory=CircuitSettings)
+    failures: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Own copies: the caller's mappings may change, or may not pickle.
         object.__setattr__(self, "demands", dict(self.demands))
         object.__setattr__(self, "curves", dict(self.curves))
         object.__setattr__(self, "tails", dict(self.tails))
+        object.__setattr__(self, "failures", dict(self.failures))
         if self.solver not in get_args(Solver):
             raise MeshError("solver", self.solver, f"use one of: {', '.join(get_args(Solver))}")
         if self.seed < 0:
@@ -156,6 +159,9 @@ class Problem:
                     None,
                     "leave a cluster without a curve out of the topology and hold its weight",
                 )
+        for name, part in self.failures.items():
+            if not 0.0 <= part <= 1.0:
+                raise MeshError(f"failures.{name}", part, "use a fraction from 0 to 1")
         for route in self.topology.routes:
             split = self.incumbent.weights.get(route.name)
             if split is None:

@@ -147,7 +147,7 @@ class RungWalk:
         loads[1][:, place] += self._spill * (((then - first) @ near.shares) @ near.matrix.T)
         added = hosts.added(touched, loads * (1.0 - rejected))
         limits = objective.ladder[touched, both]
-        cost = objective.cost(loads, limits[:, None], touched.tolist(), loads + added)
+        cost = objective.queues.cost(loads, limits[:, None], touched.tolist(), loads + added)
         change = float((cost[1] - cost[0]).sum(axis=-1) @ self._scale)
         change += float(self._churn[chosen, moved[chosen]].sum())
         change -= float(self._churn[chosen, self.rungs[chosen]].sum())
@@ -173,7 +173,7 @@ class RungWalk:
         load = self._load[s, some]
         added = hosts.kappa[some] * hosts.capacity[some] * (nodes[:, None] - used)
         limits = objective.ladder[some, self.rungs[some]]
-        cost = objective.cost(load, limits, some.tolist(), load + added).sum(axis=-1)
+        cost = objective.queues.cost(load, limits, some.tolist(), load + added).sum(axis=-1)
         out: Array = np.interp(sums, nodes, self._scale[s] * cost)
         return out
 
@@ -253,7 +253,7 @@ class RungWalk:
             load = offered[:, some] + x * most[:, some]
             felt = load + self._least[:, some] + y * range_[:, some]
             limits = objective.ladder[some].T[:, None, None, None, :]
-            cost = objective.cost(load, limits, some.tolist(), felt) * self._scale[:, None]
+            cost = objective.queues.cost(load, limits, some.tolist(), felt) * self._scale[:, None]
             self._table[:, some] = np.moveaxis(cost, (3, 4), (0, 1))
 
 

@@ -92,7 +92,7 @@ class OperatorConfig:
     def _topology(self) -> Topology:
         return Topology(
             tuple(Cluster(name) for name in self.clusters),
-            tuple(Route(r.name, r.clusters) for r in self.steered),
+            tuple(Route(r.name, r.clusters, r.retries) for r in self.steered),
         )
 
     def topology(self) -> Topology:

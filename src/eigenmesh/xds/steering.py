@@ -14,15 +14,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from envoy.config.route.v3.route_components_pb2 import Route, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
+from eigenmesh.mesh import Retries
 from eigenmesh.xds.protos import OperatorError, walk
 
 _ROUTE = Route.DESCRIPTOR.full_name
+_RETRIED = frozenset({"5xx", "gateway-error", "reset", "retriable-status-codes"})
+"""Conditions (RetryPolicy.retry_on) that an upstream in trouble meets."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class SteeredRoute:
     name: unique in the mesh. stat_prefix: Envoy counts its requests under
     vhost.<virtual_host>.route.<stat_prefix>. weights: the operator's own, by cluster, in its order.
     host, ordinal: where it stands in its route configuration. runtime_key_prefix: the operator's
-    own; empty if there is none.
+    own; empty if there is none. retries: by its retry policy or its virtual host's.
     """
 
     name: str
@@ -44,6 +47,7 @@ class SteeredRoute:
     ordinal: int
     path: str
     runtime_key_prefix: str = ""
+    retries: Retries = field(default_factory=Retries)
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -186,11 +190,28 @@ def _weighted(configs: Sequence[tuple[str, RouteConfiguration]]) -> Iterator[_Fo
                     ordinal=number,
                     path=at,
                     runtime_key_prefix=weighted.runtime_key_prefix,
+                    retries=_retries(route, virtual_host),
                 )
                 here.append(_Found(steered, route.name, route.stat_prefix, _obstacle(route, at)))
 
             each_route(virtual_host, f"{path}.virtual_hosts[{host}]", look)
             yield from here
+
+
+def _retries(route: Route, virtual_host: VirtualHost) -> Retries:
+    """The route's own policy, as a whole, before its virtual host's.
+
+    What a request's `x-envoy-` headers ask for is not known, and conditions that only some failures
+    meet (connect-failure, say) are taken for none.
+    """
+    own = route.route.HasField("retry_policy")
+    policy = route.route.retry_policy if own else virtual_host.retry_policy
+    most = 0
+    if _RETRIED & {one.strip() for one in policy.retry_on.split(",")}:
+        most = policy.num_retries.value if policy.HasField("num_retries") else 1
+    timeout = policy.per_try_timeout.ToTimedelta().total_seconds()
+    # Without a condition Envoy keeps no retry state, but it still ends an attempt in time.
+    return Retries(most, timeout or None)
 
 
 def _obstacle(route: Route, path: str) -> str:
