@@ -22,6 +22,8 @@ from tests.optimize.couplings import coupled
 
 Make = Callable[..., Problem]
 SETTINGS = CircuitSettings(seconds=60.0)
+SIDE = CircuitSettings(max_qubits=6, pool=2)
+"""Two devices, side by side."""
 DEVICES = ["eigenmesh.qubit", "lightning.qubit", "default.qubit"]
 
 
@@ -149,6 +151,38 @@ def test_qaoa_in_blocks_improves_the_start(make_mesh: Make) -> None:
     assert values[1] < values[0]
     again = sampled_rungs(objective, w, start, settings, 1)
     assert np.array_equal(found.value, again.value)
+
+
+@pytest.mark.parametrize("pool", [2, 3, 8])
+def test_a_pool_solves_blocks_side_by_side(make_mesh: Make, pool: int) -> None:
+    """As well as one device does, the same each time, and never worse than the start."""
+    objective = Objective(make_mesh(12, 4, 4, load=0.95))
+    w, start = objective.initial, np.zeros(12, dtype=np.int64)
+    settings = CircuitSettings(max_qubits=6, pool=pool)
+    found, again = (sampled_rungs(objective, w, start, settings, 1) for _ in range(2))
+    assert found.detail["devices"] == min(pool, 4)
+    assert np.array_equal(found.value, again.value)
+    alone = sampled_rungs(objective, w, start, CircuitSettings(max_qubits=6), 1).value
+    values = objective.evaluate_rungs(w, np.stack((start, found.value, alone)))
+    assert values[1] < values[0]
+    assert values[1] <= values[2] * 1.01
+
+
+def test_a_device_of_the_pool_that_fails_is_an_error(
+    make_mesh: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = Objective(make_mesh(12, 4, 4, load=0.95))
+    run = Device.samples
+
+    def samples(self: Device, *args: object) -> object:
+        # The second device of the pool; its stream of samples has a seed of its own.
+        if self.seed == 2:
+            raise RuntimeError("the queue is closed")
+        return run(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Device, "samples", samples)
+    with pytest.raises(RuntimeError, match="the queue is closed"):
+        sampled_rungs(objective, objective.initial, np.zeros(12, dtype=np.int64), SIDE, 1)
 
 
 def test_qaoa_in_blocks_walks_shared_hosts(make_mesh: Make) -> None:

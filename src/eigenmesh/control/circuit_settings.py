@@ -18,6 +18,7 @@ class Circuits(Strict):
     the classical solvers' plan is taken, and the decision names the error."""
 
     device: Annotated[str, Field(min_length=1)] = CircuitSettings.device
+    pool: Annotated[int, Field(ge=1, le=64)] = CircuitSettings.pool
     algorithm: Algorithm = CircuitSettings.algorithm
     max_qubits: Annotated[int, Field(ge=1, le=24)] = CircuitSettings.max_qubits
     shots: Annotated[int, Field(ge=1)] = CircuitSettings.shots

@@ -20,8 +20,10 @@ from eigenmesh.optimize.encoding import Ints, rungs_of, state_of
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+Task = tuple[Array, int]
+"""Costs of all basis states of a block, and the state it is in."""
 BlockSolver = Callable[[Array, int], int]
-"""(costs of all basis states of a block, the state it is in) to a state, if possible a better."""
+"""From a task to a state, if possible a better one."""
 
 WHOLE = 2**20
 """Combinations up to which a mesh is one block, every one of them tried: a third of a second."""
@@ -82,12 +84,21 @@ def sweep(
     most: int = 20,
     in_time: Callable[[], bool] = lambda: True,
     near: Ints | None = None,
+    together: Callable[[list[Task]], list[int]] | None = None,
+    at_once: int = 1,
 ) -> Swept:
     """Moves the walk to rungs that no block of at most `size` clusters improves, in the last
     PATIENCE partitions; stops before that after `most` sweeps, or when it is no longer in time.
 
-    near: the clusters to begin with, and those coupled to them; None: all.
+    near: the clusters to begin with, and those coupled to them; None: all. together: solves up to
+    `at_once` blocks in place of `solve`, each as if the others stayed; whether they move is judged
+    one after the other.
     """
+    if together is None:
+
+        def together(tasks: list[Task]) -> list[int]:
+            return [solve(changes, here) for changes, here in tasks]
+
     coupling = walk.coupling()
     ends, others = coupling.indptr, coupling.indices
     turns = np.full(len(ends) - 1, PATIENCE if near is None else 0)
@@ -105,23 +116,26 @@ def sweep(
         among = coupling if len(awake) == len(turns) else coupling[awake][:, awake]
         blocks = [awake[block].tolist() for block in partition(among, size)]
         count = max(count, len(blocks))
-        for block in blocks:
+        for start in range(0, len(blocks), at_once):
             if not in_time():
                 break
-            changes = walk.changes(block)
-            evaluations += changes.size
-            turns[block] -= 1
-            if np.ptp(changes) == 0.0:
-                continue  # every rung is as good
-            here = int(state_of(walk.rungs[block], walk.levels))
-            state = solve(changes, here)
-            solved += 1
-            if changes[state] >= changes[here]:
-                continue
-            if walk.move(block, rungs_of(state, len(block), walk.levels)):
-                kept = turns[block]
-                wake(block)
-                turns[block] = kept
+            tasks: list[Task] = []
+            asked: list[list[int]] = []
+            for block in blocks[start : start + at_once]:
+                changes = walk.changes(block)
+                evaluations += changes.size
+                turns[block] -= 1
+                if np.ptp(changes) > 0.0:  # otherwise every rung is as good
+                    tasks.append((changes, int(state_of(walk.rungs[block], walk.levels))))
+                    asked.append(block)
+            solved += len(tasks)
+            for block, (changes, here), state in zip(asked, tasks, together(tasks), strict=True):
+                if changes[state] >= changes[here]:
+                    continue
+                if walk.move(block, rungs_of(state, len(block), walk.levels)):
+                    kept = turns[block]
+                    wake(block)
+                    turns[block] = kept
         sweeps += 1
         if len(awake) <= size:
             break

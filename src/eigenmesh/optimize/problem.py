@@ -33,14 +33,15 @@ _SLACK = 1e-9
 class CircuitSettings:
     """How circuits are run.
 
-    device: PennyLane device name. max_qubits: largest block of rungs for one circuit. algorithm:
-    what samples the rungs. shots: samples of a rung circuit. layers: QAOA depth; shipped angles
-    must have it. family: instances that the angles were trained on; the mixture of all is as good
-    on each at 10 layers. angles: another table of them (`eigenmesh train-angles`). refine: steps
-    of training that follow the shipped angles, block by block. seconds: soft limit of one training
-    of the weight circuits; at its end the best so far counts, so that a crowded mesh on a busy
-    machine still gets an answer (which then depends on the clock: a seed reproduces a solution
-    only if the limit is not reached).
+    device: PennyLane device name. pool: how many of them solve blocks of rungs side by side.
+    max_qubits: largest block of rungs for one circuit. algorithm: what samples the rungs. shots:
+    samples of a rung circuit. layers: QAOA depth; shipped angles must have it. family: instances
+    that the angles were trained on; the mixture of all is as good on each at 10 layers. angles:
+    another table of them (`eigenmesh train-angles`). refine: steps of training that follow the
+    shipped angles, block by block. seconds: soft limit of one training of the weight circuits; at
+    its end the best so far counts, so that a crowded mesh on a busy machine still gets an answer
+    (which then depends on the clock: a seed reproduces a solution only if the limit is not
+    reached).
     warm_start: how far QAOA with the X mixer leans toward the incumbent's rungs before it begins,
     in quarter turns of a qubit; 0: not at all. Without noise only.
     depolarising, readout: simulate a device that errs (`circuits.noise`): probability that a
@@ -48,6 +49,7 @@ class CircuitSettings:
     """
 
     device: str = "lightning.qubit"
+    pool: int = 1
     max_qubits: int = 12
     algorithm: Algorithm = "qaoa"
     shots: int = 1024
@@ -76,7 +78,7 @@ class CircuitSettings:
             raise MeshError("circuits.warm_start", self.warm_start, "use 0 or more, below 1")
         if self.refine < 0:
             raise MeshError("circuits.refine", self.refine, "use 0 or more steps")
-        for name in ("max_qubits", "shots", "layers"):
+        for name in ("pool", "max_qubits", "shots", "layers"):
             if getattr(self, name) < 1:
                 raise MeshError(f"circuits.{name}", getattr(self, name), "use 1 or more")
         if not self.seconds > 0:

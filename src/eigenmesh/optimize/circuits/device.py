@@ -72,6 +72,7 @@ class Device:
     def __init__(self, name: str, wires: int, seed: int = 0) -> None:
         self.name = name
         self.wires = wires
+        self.seed = seed
         self.simulated = name.startswith(SIMULATORS)
         seeded = {"seed": seed} if self.simulated else {}
         try:

@@ -13,14 +13,17 @@ and on any device the diagonal costs 2^n evaluations of J. The samples are what 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.answers import Rungs
 from eigenmesh.optimize.circuits.device import Device
-from eigenmesh.optimize.circuits.sampling import check_fits, circuit_qubits, sample
+from eigenmesh.optimize.circuits.sampling import Samples, check_fits, circuit_qubits, sample
 from eigenmesh.optimize.classical.rungs import polish
-from eigenmesh.optimize.decomposition import lowest, sweep
+from eigenmesh.optimize.decomposition import Task, lowest, sweep
 from eigenmesh.optimize.encoding import Ints, bits, rungs_of, state_of
 from eigenmesh.optimize.objective import Objective
 from eigenmesh.optimize.problem import CircuitSettings
@@ -42,34 +45,47 @@ def sampled_rungs(
     check_fits(levels, settings)
     most = settings.max_qubits // circuit_qubits(1, levels, settings)
     blocks = -(-clusters // most)
-    devices: dict[int, Device] = {}
+    pool: list[dict[int, Device]] = [{} for _ in range(min(settings.pool, blocks))]
     circuits = evaluations = gradients = most_terms = 0
     ratios: list[float] = []
     used = ""
 
-    def drawn(table: Array, here: int) -> Ints:
-        """States that a circuit of this cost proposes, and the one there is."""
-        nonlocal circuits, gradients, most_terms, used
+    def run(table: Array, here: int, number: int, place: int) -> Samples:
+        """A circuit of this cost on one device of the pool."""
         qubits = circuit_qubits(bits(table.size) // bits(levels), levels, settings)
-        if qubits not in devices:
-            devices[qubits] = Device(settings.device, qubits, seed)
-        found = sample(table, levels, here, settings, seed + circuits, devices[qubits])
-        circuits += 1
-        gradients += found.evaluations
-        most_terms = max(most_terms, found.terms)
-        used = found.angles
-        return np.unique(np.append(found.states, here))
+        if qubits not in pool[place]:
+            pool[place][qubits] = Device(settings.device, qubits, seed + place)
+        return sample(table, levels, here, settings, seed + number, pool[place][qubits])
 
-    def best_drawn(table: Array, here: int) -> int:
-        states = drawn(table, here)
-        best = int(states[table[states].argmin()])
-        ratios.append(float((table.max() - table[best]) / np.ptp(table)))
-        return best
+    def drawn(tasks: list[Task], runs: Iterable[Samples]) -> list[Ints]:
+        """States that the circuits propose, and those there are."""
+        nonlocal circuits, gradients, most_terms, used
+        out = []
+        for (_, here), found in zip(tasks, runs, strict=True):
+            circuits += 1
+            gradients += found.evaluations
+            most_terms = max(most_terms, found.terms)
+            used = found.angles
+            out.append(np.unique(np.append(found.states, here)))
+        return out
 
     if blocks > 1:
         walk = RungWalk(objective, w, start)
-        evaluations = sweep(walk, best_drawn, most).evaluations
-        evaluations += sweep(walk, lowest, 1, most=1).evaluations
+        # Threads: a device that is elsewhere is waited for, and a simulator computes in C.
+        with ThreadPoolExecutor(len(pool)) as executor:
+
+            def best_drawn(tasks: list[Task]) -> list[int]:
+                numbers, places = range(circuits, circuits + len(tasks)), range(len(tasks))
+                tables, standing = [t for t, _ in tasks], [here for _, here in tasks]
+                runs = executor.map(run, tables, standing, numbers, places)
+                states = drawn(tasks, runs)
+                found = [int(s[t[s].argmin()]) for t, s in zip(tables, states, strict=True)]
+                for table, best in zip(tables, found, strict=True):
+                    ratios.append(float((table.max() - table[best]) / np.ptp(table)))
+                return found
+
+            swept = sweep(walk, lowest, most, together=best_drawn, at_once=len(pool))
+        evaluations = swept.evaluations + sweep(walk, lowest, 1, most=1).evaluations
         rungs = walk.rungs
     else:
         table = block_costs(objective, w, range(clusters), start)
@@ -77,15 +93,18 @@ def sampled_rungs(
         low, high = float(table.min()), float(table.max())
         rungs = start
         if high - low > 1e-12 * abs(high):  # otherwise every rung is as good
-            states = drawn(table, int(state_of(start, levels)))
+            task = (table, int(state_of(start, levels)))
+            [states] = drawn([task], [run(*task, 0, 0)])
             tried = rungs_of(states, clusters, levels)
             best = int(objective.evaluate_rungs(w, tried).argmin())
             ratios.append((high - float(table[states[best]])) / (high - low))
             rungs = tried[best]
         rungs = polish(objective, w, rungs)
     detail: dict[str, float | str] = {"circuits": circuits, "evaluations": evaluations}
-    if devices:
+    if devices := pool[0]:
         detail |= devices[max(devices)].detail
+        if len(pool) > 1:
+            detail["devices"] = len(pool)
         detail |= {"shots": settings.shots, "blocks": blocks}
         detail["approximation_ratio"] = float(np.mean(ratios))
         if used:
