@@ -1,1 +1,1 @@
-"""Circuit breakers on real Envoys."""
+"""Circuit breakers on real Envoys: what each policy does when it is needed."""

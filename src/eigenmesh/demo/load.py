@@ -12,15 +12,16 @@ Commands are JSON lines on stdin, answers are JSON lines on stdout:
 
     {"phase": "steady", "rates": {"shop": 245, "search": 245}, "seed": 7, "host": "equal.demo"}
         From now on send this; answers to earlier requests still count for their own phase.
-        `rates` in requests/s; {} sends nothing. Route `shop` is the path `/shop`.
+        `rates` in requests/s; {} sends nothing. Route `shop` is the path `/shop`. With `shape`,
+        service demands are gamma distributed with that shape (1, the default: exponential).
     {"close": true}
         Record everything still unanswered as UNANSWERED, with its age so far.
     {"phase": "steady", "at": 1234.5, "unix": 1700000000.1}
         A phase has begun, at these seconds of the monotonic and of the wall clock.
-    {"rows": [[phase, route, intended, latency, status, overloaded], ...], "late": 0.0004}
+    {"rows": [[phase, route, intended, latency, status, overloaded], ...], "lags": [0.0004]}
         What was answered since; `intended` in seconds since the phase began, `latency` in
         seconds, `status` HTTP's, or FAILED, UNANSWERED or LATE; `overloaded` 1 if Envoy's breaker
-        said `x-envoy-overloaded`. `late` is the mean delay of the sends themselves.
+        said `x-envoy-overloaded`. `lags` are the delays of the sends themselves, in seconds.
 
 It ends when stdin ends.
 """
@@ -139,7 +140,7 @@ class Load:
         self._rows: list[list[Any]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._source: asyncio.Task[None] | None = None
-        self._lateness: list[float] = []
+        self._lags: list[float] = []
 
     def command(self, command: dict[str, Any]) -> None:
         if command.get("close"):
@@ -163,11 +164,12 @@ class Load:
                 rates,
                 command.get("host", "demo"),
                 command.get("seed", 0),
+                command.get("shape", 1.0),
             )
         )
 
     async def _send_all(
-        self, phase: str, start: float, rates: dict[str, float], host: str, seed: int
+        self, phase: str, start: float, rates: dict[str, float], host: str, seed: int, shape: float
     ) -> None:
         # A random source for each route and purpose: no sequence depends on another one's rate.
         gaps = {route: random.Random(f"{seed}/{route}/gaps") for route in rates}
@@ -178,14 +180,14 @@ class Load:
             delay = due[route] - time.monotonic()
             if delay > 0:
                 await asyncio.sleep(delay)
-            demand = demands[route].expovariate(1.0)
+            demand = demands[route].gammavariate(shape, 1.0 / shape)
             data = b"GET /%s HTTP/1.1\r\nhost: %s\r\nx-demand: %.6f\r\n\r\n" % (
                 route.encode(),
                 host.encode(),
                 demand,
             )
             request = Request(phase, start, route, due[route], data)
-            self._lateness.append(max(0.0, time.monotonic() - request.due))
+            self._lags.append(round(max(0.0, time.monotonic() - request.due), 5))
             self._send(request)
             due[route] += gaps[route].expovariate(rates[route])
 
@@ -251,9 +253,8 @@ class Load:
 
     def flush(self) -> None:
         rows, self._rows = self._rows, []
-        late, self._lateness = self._lateness, []
-        mean_late = sum(late) / len(late) if late else 0.0
-        print(json.dumps({"rows": rows, "late": round(mean_late, 6)}, separators=(",", ":")))
+        lags, self._lags = self._lags, []
+        print(json.dumps({"rows": rows, "lags": lags}, separators=(",", ":")))
         sys.stdout.flush()
 
 

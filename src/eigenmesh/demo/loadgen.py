@@ -67,7 +67,8 @@ class LoadGenerator:
 
     `async with` starts and stops it. `records` grows while it runs; `on_record`, if given, sees
     each record as it comes. `lateness` has, for each quarter second, its end (unix seconds) and the
-    mean delay of the sends in it (seconds): how far the machine is from an open loop.
+    mean delay of the sends in it (seconds): how far the machine is from an open loop; `lags`
+    all delays (seconds).
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class LoadGenerator:
         self.process = ChildProcess("load", argv, log=log, pipes=True)
         self.records: list[Record] = []
         self.lateness: list[tuple[float, float]] = []
+        self.lags: list[float] = []
         self._on_record = on_record
         self._starts: dict[str, float] = {}
         self._began: dict[str, asyncio.Event] = {}
@@ -100,12 +102,20 @@ class LoadGenerator:
         await asyncio.to_thread(self.process.stop, 2.0)
 
     async def begin(
-        self, phase: str, rates: Mapping[str, float], *, seed: int, host: str = "demo"
+        self,
+        phase: str,
+        rates: Mapping[str, float],
+        *,
+        seed: int,
+        host: str = "demo",
+        shape: float = 1.0,
     ) -> float:
         """Send `rates` (requests/s by route) from now on, under the name `phase`, which must be
-        new. Returns the unix seconds at which it began."""
+        new; shape: of the gamma distribution of service demands, 1 for the exponential one.
+        Returns the unix seconds at which it began."""
         self._began[phase] = asyncio.Event()
-        self._tell({"phase": phase, "rates": dict(rates), "seed": seed, "host": host})
+        command = {"phase": phase, "rates": dict(rates), "seed": seed, "host": host}
+        self._tell({**command, "shape": shape})
         await self._wait(self._began[phase], phase)
         return self._starts[phase]
 
@@ -148,7 +158,9 @@ class LoadGenerator:
                 message = json.loads(line)
                 if "rows" in message:
                     self._take(message["rows"])
-                    self.lateness.append((time.time(), message["late"]))
+                    lags = message["lags"]
+                    self.lateness.append((time.time(), sum(lags) / len(lags) if lags else 0.0))
+                    self.lags += lags
                 else:
                     self._starts[message["phase"]] = message["unix"]
                     self._began[message["phase"]].set()

@@ -31,6 +31,8 @@ _STATUS = {
     503: b"Service Unavailable",
 }
 
+_KNOBS = {"slots", "service_time", "error_rate", "hang", "fail_after", "reset"}
+
 
 def _plain(status: int) -> bytes:
     return b"HTTP/1.1 %d %s\r\ncontent-length: 0\r\n\r\n" % (status, _STATUS[status])
@@ -56,6 +58,8 @@ class Service:
         self.service_time = service_time
         self.error_rate = 0.0
         self.hang = False
+        self.fail_after: float | None = None
+        self.arrived = 0
         self.served = 0
         self._free: list[float] = [0.0] * slots  # heap of the times at which slots fall free
         self._jobs: dict[Job, None] = {}  # in order of arrival
@@ -64,6 +68,10 @@ class Service:
         self._loop = asyncio.get_running_loop()
 
     def arrive(self, connection: Connection, demand: float | None) -> None:
+        self.arrived += 1
+        if self.fail_after is not None:
+            self._loop.call_later(self.fail_after, connection.answer, _plain(503))
+            return
         if self.hang:
             self._hanging.append(connection)
             return
@@ -113,9 +121,11 @@ class Service:
 
     def control(self, query: str) -> dict[str, float]:
         """Knobs: slots, service_time (s), error_rate (fraction answered with 500), hang (1:
-        never answer what arrives from now on), reset (1). Raises ValueError on anything else."""
-        knobs = dict(parse_qsl(query, strict_parsing=True)) if query else {}
-        unknown = knobs.keys() - {"slots", "service_time", "error_rate", "hang", "reset"}
+        never answer what arrives from now on), fail_after (s: answer all that arrives with 503 so
+        soon, without a slot; empty: no more), reset (1). Raises ValueError on anything else."""
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+        knobs = dict(pairs)
+        unknown = knobs.keys() - _KNOBS
         if unknown:
             raise ValueError(f"unknown knob: {', '.join(sorted(unknown))}")
         slots = int(knobs.get("slots", self.slots))
@@ -124,6 +134,8 @@ class Service:
             raise ValueError("slots must be 1 or more, service_time above 0")
         self.error_rate = float(knobs.get("error_rate", self.error_rate))
         self.hang = knobs.get("hang", "1" if self.hang else "0") not in ("0", "")
+        if (soon := knobs.get("fail_after")) is not None:
+            self.fail_after = float(soon) if soon else None
         dropped = self.reset() if knobs.get("reset", "0") not in ("0", "") else 0
         if (slots, service_time) != (self.slots, self.service_time):
             self.resize(slots, service_time)
@@ -132,6 +144,7 @@ class Service:
             "service_time": self.service_time,
             "error_rate": self.error_rate,
             "hang": float(self.hang),
+            "arrived": self.arrived,
             "served": self.served,
             "in_flight": len(self._jobs) + len(self._hanging),
             "dropped": dropped,
