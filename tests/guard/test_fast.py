@@ -84,6 +84,24 @@ def test_without_data_or_a_curve_nothing_changes() -> None:
     assert FastGuard(POLICY).update(HALVED, {}, PLAN) == {}
 
 
+def test_what_is_lowered_comes_back_when_nothing_more_is_heard() -> None:
+    guard = FastGuard(POLICY, max_age=15.0)
+    feed(guard, HALVED, HALVED)
+    found = [
+        feed(guard, Observation(now, 1.0, {}, {}, {"up": "no answer"}))
+        for now in (5.0, 15.0, 16.0, 17.0, 18.0, 19.0)
+    ]
+    assert found == [20, 20, 25, 32, 40, 40]
+
+
+def test_a_plan_with_less_ends_what_was_lowered() -> None:
+    guard = FastGuard(POLICY)
+    feed(guard, HALVED, HALVED)
+    less = Plan({}, {"up": BreakerLimits.around(15)})
+    assert guard.update(healthy(150.0), CURVES, less) == {}
+    assert guard.why(0.0) == ""
+
+
 def test_retries_are_lowered_with_it_and_a_lower_limit_is_left_alone() -> None:
     guard = FastGuard(POLICY)
     feed(guard, HALVED, HALVED)

@@ -54,13 +54,14 @@ class FastLoop:
             await asyncio.sleep(max(0.05, self._interval - (time.monotonic() - started)))
 
     def look(self, seen: Observation) -> None:
-        """One window."""
+        """One window. Outside `auto` nothing is lowered, and what was is given back."""
+        self._loop.calm(seen)
         if self._loop.mode != "auto":
             if self._guard.limits:
                 self._guard.forget()
                 self._show({})
+                self._serve()
             return
-        self._loop.calm(seen)
         before = self._guard.limits
         after = self._guard.update(seen, self._loop.curves, self._loop.plan)
         if after == before:

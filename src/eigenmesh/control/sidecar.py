@@ -115,7 +115,11 @@ class Sidecar:
         fast_source = make_fast_source(settings)
         self._fast: FastGuard | None = None
         if fast_source is not None:
-            self._fast = FastGuard(settings.guard.fast, min_limit=settings.guard.min_limit)
+            self._fast = FastGuard(
+                settings.guard.fast,
+                min_limit=settings.guard.min_limit,
+                max_age=settings.guard.max_age,
+            )
         self._worker = Worker()
         mode: Mode = "auto" if (resumed.mode or model.mode) == "auto" else "observe"
         self.loop = ControlLoop(
@@ -322,7 +326,17 @@ def make_fast_source(settings: Settings) -> Source | None:
     """What is read between two decisions; None if that is off, or nothing can be."""
     fast, telemetry = settings.model.guard.fast, settings.model.telemetry
     admin = fast.admin or (telemetry.envoy.admin if telemetry.envoy else None)
-    if not fast.enabled or admin is None or settings.model.interval <= fast.interval:
+    why = (
+        "guard.fast.enabled is false"
+        if not fast.enabled
+        else "no admin address of Envoy: set guard.fast.admin"
+        if not admin
+        else "decisions are as frequent as guard.fast.interval"
+        if settings.model.interval <= fast.interval
+        else None
+    )
+    if why is not None or not admin:
+        log.info("the fast guard is off", why=why)
         return None
     return EnvoyAdminSource(
         admin,

@@ -9,7 +9,8 @@ curve in place of the shortest one seen.
 
 Running away means, in two windows one after the other: more in flight than the curve has at this
 load, and a mean latency (or for want of any answer, an age of what is in flight) far above it.
-Windows without data are no windows. The limit comes back step by step once that is over.
+Windows without data are no windows. The limit comes back step by step once that is over, or
+when nothing has been heard of the cluster for too long to hold on to what was seen.
 """
 
 from __future__ import annotations
@@ -41,21 +42,27 @@ SMOOTH = 0.5
 @dataclass(frozen=True, slots=True)
 class _State:
     """suspect: windows in a row in which it ran away. throughput: smoothed, requests/s. limit: in
-    force, None: the plan's. since: seconds at which it was lowered. why: for people."""
+    force, None: the plan's. since: seconds at which it was lowered. why: for people. heard: seconds
+    at which there was data last."""
 
     suspect: int = 0
     throughput: float = 0.0
     limit: int | None = None
     since: float = 0.0
     why: str = ""
+    heard: float = 0.0
 
 
 class FastGuard:
-    """What is lowered, from one observation to the next. min_limit: nothing goes below it."""
+    """What is lowered, from one observation to the next.
 
-    def __init__(self, policy: FastPolicy, *, min_limit: int = 1) -> None:
+    min_limit: nothing goes below it. max_age: seconds without data after which limits come back.
+    """
+
+    def __init__(self, policy: FastPolicy, *, min_limit: int = 1, max_age: float = 15.0) -> None:
         self._policy = policy
         self._min_limit = min_limit
+        self._max_age = max_age
         self._states: dict[str, _State] = {}
 
     @property
@@ -66,14 +73,20 @@ class FastGuard:
     def update(
         self, seen: Observation, curves: Mapping[str, CurveEstimate], plan: Plan
     ) -> dict[str, int]:
-        """One more window; returns `limits`. A cluster that it has no data of stays as it is."""
-        for name, cluster in seen.clusters.items():
-            estimate = curves.get(name)
-            if estimate is None:
-                continue
+        """One more window; returns `limits`. A cluster without data stays as it is for max_age."""
+        for name in seen.clusters.keys() | self._states.keys():
             whole = plan.limits.get(name, ENVOY_DEFAULT_LIMITS).max_requests
-            before = self._states.get(name, _State())
-            self._states[name] = self._next(before, cluster, estimate, whole, seen.time)
+            state = self._states.get(name, _State())
+            if state.limit is not None and state.limit >= whole:
+                # A newer plan has less already.
+                state = replace(state, limit=None)
+            cluster, estimate = seen.clusters.get(name), curves.get(name)
+            if cluster is not None and estimate is not None:
+                state = self._next(state, cluster, estimate, whole, seen.time)
+                state = replace(state, heard=seen.time)
+            elif seen.time - state.heard > self._max_age:
+                state = replace(_back(state, whole), suspect=0)
+            self._states[name] = state
         return self.limits
 
     def forget(self) -> None:
@@ -132,10 +145,15 @@ class FastGuard:
                 return _State(suspect, throughput, wanted, since, why)
         if away or state.limit is None:
             return replace(state, suspect=suspect, throughput=throughput)
-        back = math.ceil(BACK * state.limit)
-        return replace(
-            state, suspect=0, throughput=throughput, limit=back if back < whole else None
-        )
+        return replace(_back(state, whole), suspect=0, throughput=throughput)
+
+
+def _back(state: _State, whole: int) -> _State:
+    """One step nearer to the plan's limit."""
+    if state.limit is None:
+        return state
+    back = math.ceil(BACK * state.limit)
+    return replace(state, limit=back if back < whole else None)
 
 
 def _lowered(limits: BreakerLimits, most: int) -> BreakerLimits:
