@@ -34,7 +34,11 @@ async def test_what_was_lowered_is_given_back_when_auto_ends(tmp_path: Path) -> 
     loop.plan = Plan(loop.plan.weights, {"a": BreakerLimits.around(40)})
     loop.curves = {"a": CurveEstimate(LatencyCurve(0.02, 400.0), 0.05, 0.05, 100)}
     calmed: list[str] = []
-    loop.calm = lambda seen: calmed.append(loop.mode)  # type: ignore[method-assign]
+
+    def calm(observation: Observation) -> None:
+        calmed.append(loop.mode)
+
+    loop.calm = calm  # type: ignore[method-assign]
     guard = FastGuard(FastPolicy())
     served: list[int] = []
 

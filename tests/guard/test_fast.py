@@ -98,7 +98,8 @@ def test_a_plan_with_less_ends_what_was_lowered() -> None:
     guard = FastGuard(POLICY)
     feed(guard, HALVED, HALVED)
     less = Plan({}, {"up": BreakerLimits.around(15)})
-    assert guard.update(healthy(150.0), CURVES, less) == {}
+    nothing = Observation(1.0, 1.0, {}, {}, {"up": "no answer"})
+    assert guard.update(nothing, CURVES, less) == {}
     assert guard.why(0.0) == ""
 
 
