@@ -84,6 +84,13 @@ def test_without_data_or_a_curve_nothing_changes() -> None:
     assert FastGuard(POLICY).update(HALVED, {}, PLAN) == {}
 
 
+def test_it_leaves_an_upstream_as_much_as_it_serves_at_once() -> None:
+    guard, plan = FastGuard(POLICY), Plan({}, {"up": BreakerLimits.around(12)})
+    third = window(130.0, throughput=130.0, mean=0.09, in_flight=20.0)
+    guard.update(third, CURVES, plan)
+    assert guard.update(third, CURVES, plan) == {"up": 8}
+
+
 def test_what_is_lowered_comes_back_when_nothing_more_is_heard() -> None:
     guard = FastGuard(POLICY, max_age=15.0)
     feed(guard, HALVED, HALVED)

@@ -132,7 +132,9 @@ class FastGuard:
             and latency > self._policy.tolerance * usual
         )
         suspect = state.suspect + 1 if away else 0
-        least = min(whole, max(self._min_limit, math.ceil(self._policy.lowest * whole)))
+        # Fewer than the upstream serves at once (Little's law) would leave it idle, not relieved.
+        least = max(self._min_limit, math.ceil(max(self._policy.lowest * whole, curve.servers)))
+        least = min(whole, least)
         if suspect >= IN_A_ROW:
             wanted = max(least, math.floor(whole * min(1.0, throughput / curve.capacity)))
             if wanted < (whole if state.limit is None else state.limit):
