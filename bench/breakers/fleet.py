@@ -5,7 +5,8 @@
 The proxies bring 70, 20 and 10% of 1.3 times what the cluster can serve; after a third of the run
 the first and the last have changed places; after two thirds the last one, which has 70% then, is
 killed and its traffic gone. What the cluster may safely have in flight is 3 knees of its curve: the
-same limit on every proxy lets in three times that, a third each turns away what others have room for.
+same limit on every proxy lets in three times that, and a third each turns away what others have
+room for.
 """
 
 from __future__ import annotations
@@ -85,9 +86,9 @@ def main() -> None:
     print(
         write(
             document,
-            caption=f"One cluster of {BED.capacity:g} requests/s behind {PROXIES} proxies with 70, "
-            f"20 and 10% of {LOAD:g} times as much; swapped in the middle third; in the last one the "
-            f"busiest proxy is killed. Safe: {SAFE} in flight.",
+            caption=f"One cluster of {BED.capacity:g} requests/s behind {PROXIES} proxies with "
+            f"70, 20 and 10% of {LOAD:g} times as much; swapped in the middle third; in the last "
+            f"one the busiest proxy is killed. Safe: {SAFE} in flight.",
             columns=[
                 Column("largest sum of limits, of the safe", overshoot, digits=2),
                 percent("upstream beyond the safe", overload),
