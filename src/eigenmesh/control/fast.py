@@ -55,12 +55,12 @@ class FastLoop:
 
     def look(self, seen: Observation) -> None:
         """One window."""
+        self._loop.calm(seen)  # which shows a storm in observe, too
         if self._loop.mode != "auto":
             if self._guard.limits:
                 self._guard.forget()
                 self._show({})
             return
-        self._loop.calm(seen)
         before = self._guard.limits
         after = self._guard.update(seen, self._loop.curves, self._loop.plan)
         if after == before:
