@@ -24,7 +24,7 @@ SERVICE = 0.05
 CAPACITY = len(CLUSTERS) * SLOTS / SERVICE
 """Requests/s."""
 DEMAND = 0.75 * CAPACITY
-PER_TRY = 0.25
+PER_TRY = 0.4
 """Seconds that Envoy gives an attempt."""
 RETRIES = 2
 RETRY_ON = "5xx,reset"

@@ -67,7 +67,7 @@ def test_a_plan_survives_json(split: dict[str, float], limit: int) -> None:
     assert Plan.from_dict(plan.to_dict()) == plan
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 50), st.floats(0, 20))
+@given(st.floats(0, 1), st.floats(0, 1), st.just(0.0) | st.floats(0.01, 50), st.floats(0, 20))
 def test_what_fails_is_more_than_chance_and_no_timeout(
     share: float, timeouts: float, throughput: float, window: float
 ) -> None:
