@@ -20,7 +20,7 @@ milp      HiGHS on the linearised model, 10 clusters only, 20 s: the optimum whe
 The best known is the best of all and of long runs: blocks to their end, and, up to 1,000 clusters,
 annealing with ten times the time. `blocks, to the end` says how long the search without kicks takes
 by itself: its growth with n is that of the method. On mesh and hosts the tables of a `RungWalk` are
-made in addition to the budget, and counted in the seconds. All takes about ten minutes. Into
+made in addition to the budget, and counted in the seconds. All takes about six minutes. Into
 bench/results/optimiser_meshes.{json,md}.
 """
 
