@@ -31,7 +31,7 @@ PATIENCE = 2
 """Partitions in a row in which a cluster and its neighbours must rest to be left alone."""
 KICKED, AROUND = 20, 4
 """A kick puts one cluster in so many on a random rung, and so many of its neighbours with it (from
-12 to 1,000 clusters of random couplings better than more clusters, or than clusters apart)."""
+12 to 1,000 clusters of random couplings better than as many clusters apart)."""
 _WORN = 0.3
 """What a coupling counts for after each turn inside a block."""
 
@@ -133,7 +133,7 @@ def sweep(
                 if changes[state] >= changes[here]:
                     continue
                 if walk.move(block, rungs_of(state, len(block), walk.levels)):
-                    kept = turns[block]
+                    kept = turns[block]  # the block itself is at its best
                     wake(block)
                     turns[block] = kept
         sweeps += 1
