@@ -80,7 +80,7 @@ def amplification(start: float, end: float) -> Figure:
     def figure(raw: Mapping[str, Any]) -> float:
         inside = slice_of(raw["windows"], start, end)
         reached = sum(arrivals(raw, u.name, start, end) for u in UPSTREAMS)
-        return reached / max(1, sum(inside["sent"]) - sum(inside["blocked"]))
+        return float(reached / max(1, sum(inside["sent"]) - sum(inside["blocked"])))
 
     return figure
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eigenmesh.guard import admit, lacking
+from eigenmesh.guard import LimitRange, admit, lacking
 from eigenmesh.guard.admit import project
 from eigenmesh.mesh import (
     Bounds,
@@ -164,3 +164,24 @@ def test_missing_evidence_holds(
     reason = lacking(TOPOLOGY, seen, curves, OPEN, now)
     assert reason is not None
     assert re.search(why, reason)
+
+
+def test_a_limit_that_would_cut_normal_bursts_alone_is_raised_to_the_floor() -> None:
+    old = plan(1 / 3, 1 / 3, 1 / 3, {"a": 20})
+    wanted = plan(1 / 3, 1 / 3, 1 / 3, {"a": 8})
+    ranges = {"a": LimitRange(floor=14)}
+    guarded = admit(TOPOLOGY, old, wanted, policy(max_limit_step=10.0), no_gain, ranges)
+    assert guarded.plan.limits["a"].max_requests == 14
+    assert [c.rule for c in guarded.cuts] == ["false_open"]
+
+
+def test_a_limit_that_protects_nobody_comes_down_without_a_gain() -> None:
+    old = plan(0.6, 0.2, 0.2, {"a": 1024, "b": 1024, "c": 30})
+    wanted = plan(0.5, 0.3, 0.2, {"a": 40, "b": 40, "c": 20})
+    ranges = {"a": LimitRange(ceiling=60), "b": LimitRange(), "c": LimitRange(ceiling=60)}
+    guarded = admit(TOPOLOGY, old, wanted, policy(min_gain=0.01), no_gain, ranges)
+    assert guarded.moves
+    limits = {name: one.max_requests for name, one in guarded.plan.limits.items()}
+    assert limits == {"a": 512, "b": 1024, "c": 30}, "nothing else moves"
+    assert guarded.plan.weights == old.weights
+    assert "protect nobody" in guarded.why

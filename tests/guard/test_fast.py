@@ -76,6 +76,19 @@ def test_a_storm_of_demand_alone_lowers_nothing() -> None:
     assert feed(FastGuard(POLICY), *[busy] * 5) == 40
 
 
+def test_a_full_house_that_is_too_slow_for_the_objective_gets_smaller() -> None:
+    """As much as can be done is done, but behind a queue that nobody asked for."""
+    guard = FastGuard(POLICY, slo=0.1)
+    full = ClusterObservation(400.0, 400.0, 0.1, 40.0, breaker_errors=150.0)
+    busy = Observation(0.0, 1.0, {"up": full}, {"r": 550.0})
+    assert feed(guard, busy, busy) == 24, "60 ms of 400 requests/s"
+    # Faster now, and still turning away: what would come back is the queue.
+    full = ClusterObservation(400.0, 400.0, 0.06, 24.0, breaker_errors=150.0)
+    busy = Observation(0.0, 1.0, {"up": full}, {"r": 550.0})
+    assert feed(guard, *[busy] * 5) == 24
+    assert feed(guard, healthy(200.0)) == 30
+
+
 def test_without_data_or_a_curve_nothing_changes() -> None:
     guard = FastGuard(POLICY)
     feed(guard, HALVED, HALVED)

@@ -16,7 +16,7 @@ import structlog
 
 from eigenmesh.control.journal import Journal, JournalWriteError
 from eigenmesh.control.metrics import Metrics
-from eigenmesh.guard import FastGuard, Prober, Storm, admit, lacking
+from eigenmesh.guard import FastGuard, LimitRange, Prober, Storm, admit, lacking
 from eigenmesh.mesh import (
     ENVOY_DEFAULT_LIMITS,
     Action,
@@ -38,6 +38,10 @@ from eigenmesh.telemetry.source import Source
 log = structlog.get_logger(__name__)
 
 Mode = Literal["observe", "auto"]
+
+
+KNOWN = 0.5
+"""Stated error of a capacity below which it says what limit is too high."""
 
 
 class Solver(Protocol):
@@ -226,7 +230,8 @@ class ControlLoop:
             solver=settings.solver,
             circuits=settings.circuits,
         )
-        score = Objective(problem).of_plan
+        objective = Objective(problem)
+        score = objective.of_plan
         if self.mode == "auto":
             over = self._prober.end(self.plan, score, self._clock())
             if (probe := self._prober.current) is not None:
@@ -242,7 +247,13 @@ class ControlLoop:
             self._metrics.solver_failures.inc()
             log.warning("solver failed", error=str(error))
             return hold(f"the solver failed: {error}")
-        guarded = admit(settings.topology, incumbent, solution.plan, settings.guard, score)
+        least = objective.limit_ranges(solution.plan, settings.guard.false_open)
+        ranges = {
+            # A capacity that is hardly known is no reason to turn anyone away.
+            name: LimitRange(low, high if curves[name].capacity_error < KNOWN else None)
+            for name, (low, high) in least.items()
+        }
+        guarded = admit(settings.topology, incumbent, solution.plan, settings.guard, score, ranges)
         if not guarded.moves:
             decision = await self._probe(curves, score, hold(guarded.why, solution))
         elif self.mode == "observe":

@@ -83,13 +83,14 @@ class Objective(Strict):
     limit_churn_price: Price = ObjectivePolicy.limit_churn_price
     spill: Fraction = ObjectivePolicy.spill
     scenarios: list[ScenarioSettings] = Field(
+        # Now, some more, and a burst: what limits are for has to be thought of before it comes.
         default=[
-            ScenarioSettings(demand_factor=s.demand_factor, weight=s.weight)
-            for s in ObjectivePolicy.scenarios
+            ScenarioSettings(demand_factor=factor, weight=weight)
+            for factor, weight in ((1.0, 0.78), (1.3, 0.2), (2.0, 0.02))
         ],
         min_length=1,
     )
-    ladder: list[Positive] = list(ObjectivePolicy.ladder)
+    ladder: list[Positive] = [1.25, 2.0, 3.5, 6.0]
     knee: Annotated[float, Field(gt=0, lt=0.97)] = ObjectivePolicy.knee
 
     def policy(self) -> ObjectivePolicy:
@@ -143,6 +144,7 @@ class Guard(Strict):
     max_limit_step: Annotated[float, Field(gt=1)] = GuardPolicy.max_limit_step
     min_limit: Annotated[int, Field(ge=1)] = GuardPolicy.min_limit
     max_limit: Annotated[int, Field(ge=1)] = GuardPolicy.max_limit
+    false_open: Annotated[float, Field(gt=0, lt=1)] = GuardPolicy.false_open
     max_age: Seconds = GuardPolicy.max_age
     probe: Probe = Probe()
     storm: StormSettings = StormSettings()
@@ -395,6 +397,7 @@ def _guard_policy(guard: Guard) -> GuardPolicy:
         max_limit_step=guard.max_limit_step,
         min_limit=guard.min_limit,
         max_limit=guard.max_limit,
+        false_open=guard.false_open,
         max_age=guard.max_age,
         probe=ProbePolicy(**guard.probe.model_dump()),
         storm=guard.storm.policy(),

@@ -117,6 +117,7 @@ class Sidecar:
         if fast_source is not None:
             self._fast = FastGuard(
                 settings.guard.fast,
+                slo=settings.objective.slo,
                 min_limit=settings.guard.min_limit,
                 max_age=settings.guard.max_age,
             )

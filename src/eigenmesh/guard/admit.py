@@ -1,8 +1,9 @@
 """From the optimiser's plan to the plan that may be pushed.
 
 The rules apply in this order, and each records what it cut: bounds, deadband, maximum step
-for weights; range, deadband and maximum step for limits; then the minimum gain decides whether
-anything is pushed at all.
+for weights; range, floor, deadband and maximum step for limits; then the minimum gain decides
+whether anything is pushed at all. Limits above all that the learned curves can call for need no
+gain to come down: at 1,024 a breaker protects nobody, and that shows only when it is too late.
 """
 
 from __future__ import annotations
@@ -15,6 +16,18 @@ from eigenmesh.mesh import BreakerLimits, Cut, GuardPolicy, Plan, Topology
 
 LIMIT_DEADBAND = 0.1
 """A limit that would move by less than this fraction stays: rungs follow noisy curves."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRange:
+    """What the learned curve says of a cluster's limit. floor: a lower one would turn away too much
+    of a normal demand; ceiling: none above is ever called for."""
+
+    floor: int = 1
+    ceiling: int | None = None
+
+
+ANY = LimitRange()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +46,14 @@ def admit(
     proposed: Plan,
     policy: GuardPolicy,
     objective: Callable[[Plan], float],
+    ranges: Mapping[str, LimitRange] | None = None,
 ) -> Guarded:
     """What the guard leaves of `proposed`.
 
     `objective` scores a plan (seconds per request): the gain is judged on the plan that would be
-    pushed, not on the one that was proposed.
+    pushed, not on the one that was proposed. ranges: by cluster, where its curve is known.
     """
+    ranges = ranges or {}
     cuts: list[Cut] = []
     weights = {
         route.name: _weights(
@@ -48,7 +63,9 @@ def admit(
     }
     limits = dict(incumbent.limits)
     for cluster, wanted in proposed.limits.items():
-        limits[cluster] = _limits(cluster, incumbent.limits.get(cluster), wanted, policy, cuts)
+        known = ranges.get(cluster, ANY)
+        old = incumbent.limits.get(cluster)
+        limits[cluster] = _limits(cluster, old, wanted, policy, known, cuts)
     plan = Plan(weights, limits)
     if plan == incumbent:
         return Guarded(incumbent, tuple(cuts), False, "the plan in force is already the best")
@@ -57,8 +74,25 @@ def admit(
     if gain < policy.min_gain:
         cuts.append(Cut("min_gain", "plan", gain, policy.min_gain))
         why = f"predicted gain {gain:.1%} is below min_gain {policy.min_gain:.1%}"
+        if lowered := _useless(incumbent, limits, ranges):
+            names = ", ".join(lowered)
+            why = f"{why}; limits that protect nobody come down: {names}"
+            plan = Plan(incumbent.weights, {**incumbent.limits, **lowered})
+            return Guarded(plan, tuple(cuts), True, why)
         return Guarded(incumbent, tuple(cuts), False, why)
     return Guarded(plan, tuple(cuts), True, f"predicted gain {gain:.1%}")
+
+
+def _useless(
+    incumbent: Plan, limits: Mapping[str, BreakerLimits], ranges: Mapping[str, LimitRange]
+) -> dict[str, BreakerLimits]:
+    """Of these limits, those that come down from above the cluster's ceiling."""
+    found = {}
+    for cluster, old in incumbent.limits.items():
+        ceiling, new = ranges.get(cluster, ANY).ceiling, limits[cluster]
+        if ceiling is not None and ceiling < old.max_requests > new.max_requests:
+            found[cluster] = new
+    return found
 
 
 def _weights(
@@ -98,11 +132,15 @@ def _limits(
     incumbent: BreakerLimits | None,
     wanted: BreakerLimits,
     policy: GuardPolicy,
+    known: LimitRange,
     cuts: list[Cut],
 ) -> BreakerLimits:
     allowed = min(max(wanted.max_requests, policy.min_limit), policy.max_limit)
     if allowed != wanted.max_requests:
         cuts.append(Cut("limit_range", cluster, wanted.max_requests, allowed))
+    if (floor := min(known.floor, policy.max_limit)) > allowed:
+        cuts.append(Cut("false_open", cluster, allowed, floor))
+        allowed = floor
     if incumbent is not None:
         old = incumbent.max_requests
         if allowed == old or abs(allowed - old) < LIMIT_DEADBAND * old:

@@ -8,9 +8,13 @@ does to a window by its round trips (L. Brakmo, L. Peterson, IEEE JSAC 13, 1995)
 curve in place of the shortest one seen.
 
 Running away means, in two windows one after the other: more in flight than the curve has at this
-load, and a mean latency (or for want of any answer, an age of what is in flight) far above it.
-Windows without data are no windows. The limit comes back step by step once that is over, or
-when nothing has been heard of the cluster for too long to hold on to what was seen.
+load, and a mean latency (or for want of any answer, an age of what is in flight) far above it; or
+a house so full that requests are turned away, and slower than the objective allows, however many
+come back. Then the limit is at most what gives a full house the objective's latency.
+
+Windows without data are no windows. The limit comes back step by step once nothing is turned away
+any more or what is let in is fast again, or when nothing has been heard of the cluster for too
+long to hold on to what was seen.
 """
 
 from __future__ import annotations
@@ -35,6 +39,10 @@ BACK = 1.25
 """Factor by which a limit comes back in each window in which nothing runs away."""
 SIGMAS = 3.0
 """Standard deviations (of a Poisson count) above what is usual in flight that are not unusual."""
+FULL = 0.02
+"""Fraction of the requests that a breaker turns away from which on the house counts as full."""
+MEAN = 0.6
+"""Mean latency of a full house over its 95th percentile, about: its queue is cut at the limit."""
 SMOOTH = 0.5
 """Weight of the newest window in what comes back."""
 
@@ -56,11 +64,20 @@ class _State:
 class FastGuard:
     """What is lowered, from one observation to the next.
 
-    min_limit: nothing goes below it. max_age: seconds without data after which limits come back.
+    slo: seconds of latency that are allowed. min_limit: nothing goes below it. max_age: seconds
+    without data after which limits come back.
     """
 
-    def __init__(self, policy: FastPolicy, *, min_limit: int = 1, max_age: float = 15.0) -> None:
+    def __init__(
+        self,
+        policy: FastPolicy,
+        *,
+        slo: float = math.inf,
+        min_limit: int = 1,
+        max_age: float = 15.0,
+    ) -> None:
         self._policy = policy
+        self._slo = slo
         self._min_limit = min_limit
         self._max_age = max_age
         self._states: dict[str, _State] = {}
@@ -127,7 +144,10 @@ class FastGuard:
         # Without a single answer, what is in flight is older than the window.
         waiting = math.inf if seen.in_flight > 0 else 0.0
         latency = waiting if seen.mean is None else seen.mean
-        away = (
+        # What cannot be had at any load is not asked for.
+        allowed = max(MEAN * self._slo, 1.5 * curve.t0)
+        full = seen.breaker_errors > FULL * (seen.load + seen.breaker_errors)
+        away = (full and latency > allowed) or (
             seen.in_flight > in_flight + SIGMAS * math.sqrt(in_flight + 1.0)
             and latency > self._policy.tolerance * usual
         )
@@ -136,16 +156,19 @@ class FastGuard:
         least = max(self._min_limit, math.ceil(max(self._policy.lowest * whole, curve.servers)))
         least = min(whole, least)
         if suspect >= IN_A_ROW:
-            wanted = max(least, math.floor(whole * min(1.0, throughput / curve.capacity)))
+            share = min(1.0, throughput / curve.capacity)
+            in_time = throughput * allowed if full else math.inf
+            wanted = max(least, math.floor(min(whole * share, in_time)))
             if wanted < (whole if state.limit is None else state.limit):
                 slow = "no answers" if seen.mean is None else f"latency {1e3 * latency:.0f} ms"
                 why = (
                     f"{slow} where the curve says {1e3 * usual:.0f} ms, {throughput:.0f} "
                     f"requests/s come back of {curve.capacity:.0f}"
+                    + (f", {seen.breaker_errors:.0f} are turned away" if full else "")
                 )
                 since = now if state.limit is None else state.since
                 return _State(suspect, throughput, wanted, since, why)
-        if away or state.limit is None:
+        if away or state.limit is None or (full and latency > 0.5 * allowed):
             return replace(state, suspect=suspect, throughput=throughput)
         return replace(_back(state, whole), suspect=0, throughput=throughput)
 

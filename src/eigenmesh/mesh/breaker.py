@@ -13,10 +13,13 @@ cluster of m slots.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from eigenmesh.mesh.curve import Array, pool_exponent
+from eigenmesh.mesh.errors import MeshError
 
 _NEAR_ONE = 1e-5
 
@@ -49,6 +52,20 @@ def blocked_fraction(
     above = (1.0 - inverse) / (1.0 - inverse ** (n + 1.0))
     out: Array = np.where(rho < 1.0, below, above)
     return out
+
+
+def least_limit(load: float, t0: float, capacity: float, probability: float) -> int:
+    """The smallest limit that turns away at most this fraction of Poisson arrivals at `load`
+    requests/s. Raises MeshError at or beyond capacity, where every limit turns away more."""
+    rho = load / capacity
+    if not 0.0 <= rho < 1.0:
+        raise MeshError("load", load, f"use a load below the capacity of {capacity:g}")
+    limit = max(1, math.ceil(capacity * t0))
+    while float(blocked_fraction(load, t0, capacity, limit)) > probability:
+        limit += max(1, limit // 16)
+    while limit > 1 and float(blocked_fraction(load, t0, capacity, limit - 1)) <= probability:
+        limit -= 1
+    return limit
 
 
 def admitted_latency(

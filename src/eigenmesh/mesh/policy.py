@@ -154,7 +154,8 @@ class GuardPolicy:
     route smaller than this are not pushed. probe_floor: smallest share that keeps a cluster's
     curve observable. min_gain: relative predicted improvement below which nothing is pushed.
     max_limit_step: largest factor by which one limit moves in one push.
-    min_limit, max_limit: range of max_requests.
+    min_limit, max_limit: range of max_requests. false_open: largest fraction of a normal demand
+    (below the capacity) that a limit may be expected to turn away.
     max_age: seconds; older data is no data. probe: none by default. storm: of retries.
     fast: between decisions.
     """
@@ -168,6 +169,7 @@ class GuardPolicy:
     max_limit_step: float = 2.0
     min_limit: int = 8
     max_limit: int = 1024
+    false_open: float = 0.005
     max_age: float = 15.0
     probe: ProbePolicy = field(default_factory=ProbePolicy)
     storm: StormPolicy = field(default_factory=StormPolicy)

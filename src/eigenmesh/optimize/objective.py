@@ -41,6 +41,7 @@ whose plan has no limit is taken to have Envoy's default of 1,024 requests
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -49,7 +50,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eigenmesh.mesh import BreakerLimits, Calls, Plan, Pools
+from eigenmesh.mesh import BreakerLimits, Calls, Plan, Pools, least_limit
 from eigenmesh.mesh.curve import Array
 from eigenmesh.mesh.curve import latency as latency_of
 from eigenmesh.optimize.encoding import Ints, rungs_of
@@ -67,6 +68,8 @@ DEFAULT_LIMIT = 1024
 KEEP_WITHIN = 0.15
 """A limit in force this near (relative) to the rung chosen stays as it is: curves breathe."""
 
+NORMAL = 0.9
+"""Utilisation below which a demand is a normal one, of which no limit is to turn away much."""
 NEAREST = 16
 """Clusters of a route that a cluster counts as coupled to, on either side of it by weight."""
 _CHUNK = 2**15
@@ -326,6 +329,24 @@ class Objective:
         admitted = load * (1.0 - self.queues.blocked(load, felt, limits))
         visits = offered.sum() / self.total
         return float(visits * self.queues.time(load, felt, limits).sum() / admitted.sum())
+
+    def limit_ranges(self, plan: Plan, probability: float) -> dict[str, tuple[int, int]]:
+        """Cluster -> the smallest limit that turns away at most this fraction of what the plan
+        sends to it at the observed demand (1 where that is near its capacity or beyond: then
+        something has to be turned away), and the highest rung."""
+        loads = self.loads(self.weights_of(plan))
+        felt = self.queues.felt(loads, loads)
+        found = {}
+        for k, name in enumerate(self.clusters):
+            least, own = 1, self.queues
+            load, t0, capacity = float(felt[k]), float(own.t0[k]), float(own.capacity[k])
+            if load < NORMAL * capacity:
+                least = least_limit(load, t0, capacity, probability)
+                # On a shared host only a part of that queue is the cluster's own.
+                part = float(loads[k]) / load if load > 0.0 else 1.0
+                least = math.ceil(least * part * float(own.occupied[k]))
+            found[name] = least, int(self.ladder[k, -1])
+        return found
 
     def capacity_weights(self) -> Array:
         """Weights in proportion to capacity, within the bounds."""
