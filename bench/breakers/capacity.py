@@ -2,7 +2,7 @@
 
     python -m bench.breakers.capacity [--seconds 210] [--repetitions 5] [--quick]
 
-Three upstreams of 6, 4 and 2 slots lose half of them in the middle third. The demand, as a multiple
+Three upstreams of 4, 2 and 2 slots lose half of them in the middle third. The demand, as a multiple
 of the healthy capacity, is 0.6 for 20 s and 1.4 for 10 s, again and again: while half is lost, even
 the lower one is 1.2 times what can be served, and somebody has to be turned away.
 """
@@ -18,7 +18,7 @@ from bench.breakers.rig import Event
 from bench.breakers.setup import SLO, Bed, Variant, static_limits
 from eigenmesh.demo.oracle import Upstream
 
-UPSTREAMS = (Upstream("a", 6, 0.04), Upstream("b", 4, 0.04), Upstream("c", 2, 0.04))
+UPSTREAMS = (Upstream("a", 4, 0.04), Upstream("b", 2, 0.04), Upstream("c", 2, 0.04))
 BED = Bed(UPSTREAMS)
 LOW, HIGH = 0.6, 1.4
 QUIET, SPIKE = 20.0, 10.0

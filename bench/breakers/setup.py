@@ -141,7 +141,8 @@ def settings(bed: Bed, variant: Variant, ports: Ports, folder: Path) -> dict[str
         "http": {"listen": f"127.0.0.1:{ports.http}"},
         "journal": str(folder / "journal.sqlite"),
         "telemetry": {"envoy": {"admin": [f"http://127.0.0.1:{p}" for p in ports.admins]}},
-        "objective": {"slo": SLO, "quantile": 0.95},
+        # A p95 beyond the target is nearly as bad as an error.
+        "objective": {"slo": SLO, "quantile": 0.95, "slo_price": 10.0},
         "guard": {"min_limit": 2},
         "envoy": {"static_resources": _resources(bed, variant, ports, 0)},
     }

@@ -10,7 +10,8 @@ curve in place of the shortest one seen.
 Running away means, in two windows one after the other: more in flight than the curve has at this
 load, and a mean latency (or for want of any answer, an age of what is in flight) far above it; or
 a house so full that requests are turned away, and slower than the objective allows, however many
-come back. Then the limit is at most what gives a full house the objective's latency.
+come back. Then the limit is at most what gives a full house the objective's latency, and many who
+are turned away are evidence enough in one window.
 
 Windows without data are no windows. The limit comes back step by step once nothing is turned away
 any more or what is let in is fast again, or when nothing has been heard of the cluster for too
@@ -41,6 +42,10 @@ SIGMAS = 3.0
 """Standard deviations (of a Poisson count) above what is usual in flight that are not unusual."""
 FULL = 0.02
 """Fraction of the requests that a breaker turns away from which on the house counts as full."""
+MANY = 20
+"""Requests turned away in one window that are no chance."""
+IDLE = 0.85
+"""Of the throughput before a limit was lowered: where so little is left, it was lowered too far."""
 MEAN = 0.6
 """Mean latency of a full house over its 95th percentile, about: its queue is cut at the limit."""
 SMOOTH = 0.5
@@ -59,6 +64,8 @@ class _State:
     since: float = 0.0
     why: str = ""
     heard: float = 0.0
+    before: float = 0.0
+    floor: int = 1
 
 
 class FastGuard:
@@ -99,7 +106,7 @@ class FastGuard:
                 state = replace(state, limit=None)
             cluster, estimate = seen.clusters.get(name), curves.get(name)
             if cluster is not None and estimate is not None:
-                state = self._next(state, cluster, estimate, whole, seen.time)
+                state = self._next(state, cluster, estimate, whole, seen)
                 state = replace(state, heard=seen.time)
             elif seen.time - state.heard > self._max_age:
                 state = replace(_back(state, whole), suspect=0)
@@ -133,7 +140,7 @@ class FastGuard:
         seen: ClusterObservation,
         estimate: CurveEstimate,
         whole: int,
-        now: float,
+        observation: Observation,
     ) -> _State:
         curve = estimate.curve
         throughput = seen.throughput
@@ -152,22 +159,31 @@ class FastGuard:
             and latency > self._policy.tolerance * usual
         )
         suspect = state.suspect + 1 if away else 0
-        # Fewer than the upstream serves at once (Little's law) would leave it idle, not relieved.
-        least = max(self._min_limit, math.ceil(max(self._policy.lowest * whole, curve.servers)))
-        least = min(whole, least)
+        if full and away and seen.breaker_errors * observation.window >= MANY:
+            suspect = max(suspect, IN_A_ROW)
+        floor = state.floor
+        if full and state.limit is not None and throughput < IDLE * state.before:
+            # It gets less done with fewer requests: they were being served, not waiting.
+            floor = min(whole, math.ceil(state.limit * state.before / max(throughput, 1e-9)))
+            raised = max(floor, state.limit)
+            return replace(state, suspect=0, throughput=throughput, floor=floor, limit=raised)
+        least = max(self._min_limit, math.ceil(self._policy.lowest * whole), floor)
+        # Fewer than are surely served at once (Little's law) would leave the upstream idle.
+        least = min(whole, max(least, math.ceil(throughput * curve.t0)))
         if suspect >= IN_A_ROW:
             share = min(1.0, throughput / curve.capacity)
             in_time = throughput * allowed if full else math.inf
-            wanted = max(least, math.floor(min(whole * share, in_time)))
-            if wanted < (whole if state.limit is None else state.limit):
+            now = whole if state.limit is None else state.limit
+            wanted = max(least, math.ceil(now / 2), math.floor(min(whole * share, in_time)))
+            if wanted < now:
                 slow = "no answers" if seen.mean is None else f"latency {1e3 * latency:.0f} ms"
                 why = (
                     f"{slow} where the curve says {1e3 * usual:.0f} ms, {throughput:.0f} "
                     f"requests/s come back of {curve.capacity:.0f}"
                     + (f", {seen.breaker_errors:.0f} are turned away" if full else "")
                 )
-                since = now if state.limit is None else state.since
-                return _State(suspect, throughput, wanted, since, why)
+                since = observation.time if state.limit is None else state.since
+                return _State(suspect, throughput, wanted, since, why, 0.0, throughput, floor)
         if away or state.limit is None or (full and latency > 0.5 * allowed):
             return replace(state, suspect=suspect, throughput=throughput)
         return replace(_back(state, whole), suspect=0, throughput=throughput)
@@ -178,7 +194,9 @@ def _back(state: _State, whole: int) -> _State:
     if state.limit is None:
         return state
     back = math.ceil(BACK * state.limit)
-    return replace(state, limit=back if back < whole else None)
+    if back < whole:
+        return replace(state, limit=back)
+    return replace(state, limit=None, floor=1)
 
 
 def _lowered(limits: BreakerLimits, most: int) -> BreakerLimits:

@@ -333,7 +333,8 @@ class Objective:
     def limit_ranges(self, plan: Plan, probability: float) -> dict[str, tuple[int, int]]:
         """Cluster -> the smallest limit that turns away at most this fraction of what the plan
         sends to it at the observed demand (1 where that is near its capacity or beyond: then
-        something has to be turned away), and the highest rung."""
+        something has to be turned away), or lets a full house be as slow as the SLO; and the
+        highest rung."""
         loads = self.loads(self.weights_of(plan))
         felt = self.queues.felt(loads, loads)
         found = {}
@@ -345,6 +346,8 @@ class Objective:
                 # On a shared host only a part of that queue is the cluster's own.
                 part = float(loads[k]) / load if load > 0.0 else 1.0
                 least = math.ceil(least * part * float(own.occupied[k]))
+                # Who has to wait for longer than is allowed had better be turned away.
+                least = min(least, max(1, math.floor(capacity * self.policy.slo)))
             found[name] = least, int(self.ladder[k, -1])
         return found
 
