@@ -44,7 +44,7 @@ FULL = 0.02
 """Fraction of the requests that a breaker turns away from which on the house counts as full."""
 MANY = 20
 """Requests turned away in one window that are no chance."""
-IDLE = 0.85
+IDLE = 0.7
 """Of the throughput before a limit was lowered: where so little is left, it was lowered too far."""
 MEAN = 0.6
 """Mean latency of a full house over its 95th percentile, about: its queue is cut at the limit."""
@@ -183,7 +183,8 @@ class FastGuard:
                     + (f", {seen.breaker_errors:.0f} are turned away" if full else "")
                 )
                 since = observation.time if state.limit is None else state.since
-                return _State(suspect, throughput, wanted, since, why, 0.0, throughput, floor)
+                before = min(throughput, seen.throughput)
+                return _State(suspect, throughput, wanted, since, why, 0.0, before, floor)
         if away or state.limit is None or (full and latency > 0.5 * allowed):
             return replace(state, suspect=suspect, throughput=throughput)
         return replace(_back(state, whole), suspect=0, throughput=throughput)
