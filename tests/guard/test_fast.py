@@ -98,19 +98,19 @@ def test_without_data_or_a_curve_nothing_changes() -> None:
 
 
 def test_an_upstream_that_is_slow_rather_than_small_gets_back_what_it_serves_at_once() -> None:
-    """Eight slots, each three times slower: with half of the requests half gets done."""
+    """Eight slots, each five times slower: with half of the requests half gets done."""
     guard, plan = FastGuard(POLICY, slo=0.1), Plan({}, {"up": BreakerLimits.around(12)})
     limit, found = 12, []
     for _ in range(12):
         served = min(limit, 8)
         cluster = ClusterObservation(
-            served / 0.06, served / 0.06, limit * 0.06 / served, limit, breaker_errors=100.0
+            served / 0.1, served / 0.1, limit * 0.1 / served, limit, breaker_errors=100.0
         )
         seen = Observation(0.0, 1.0, {"up": cluster}, {"r": 300.0})
         limit = guard.update(seen, CURVES, plan).get("up", 12)
         found.append(limit)
-    assert min(found) < 8
-    assert found[-1] >= 8
+    assert min(found) < 6
+    assert found[-1] >= 6, "three quarters of what it can do"
     assert found[-1] == found[-4], "and it does not try again"
 
 

@@ -46,6 +46,8 @@ MANY = 20
 """Requests turned away in one window that are no chance."""
 IDLE = 0.7
 """Of the throughput before a limit was lowered: where so little is left, it was lowered too far."""
+AGEING = 1.002
+"""Factor by which the quickest latency seen grows with every window: Vegas' base round trip."""
 MEAN = 0.6
 """Mean latency of a full house over its 95th percentile, about: its queue is cut at the limit."""
 SMOOTH = 0.5
@@ -56,7 +58,9 @@ SMOOTH = 0.5
 class _State:
     """suspect: windows in a row in which it ran away. throughput: smoothed, requests/s. limit: in
     force, None: the plan's. since: seconds at which it was lowered. why: for people. heard: seconds
-    at which there was data last."""
+    at which there was data last. before: throughput when it was lowered last. floor: limit below
+    which less was got done, while this lasts. quickest: mean latency of the quickest window, in
+    seconds, older ones forgotten little by little."""
 
     suspect: int = 0
     throughput: float = 0.0
@@ -66,6 +70,7 @@ class _State:
     heard: float = 0.0
     before: float = 0.0
     floor: int = 1
+    quickest: float = math.inf
 
 
 class FastGuard:
@@ -151,8 +156,11 @@ class FastGuard:
         # Without a single answer, what is in flight is older than the window.
         waiting = math.inf if seen.in_flight > 0 else 0.0
         latency = waiting if seen.mean is None else seen.mean
-        # What cannot be had at any load is not asked for.
-        allowed = max(MEAN * self._slo, 1.5 * curve.t0)
+        # The curve of a full house may be one of few requests that take long: what the cluster can
+        # do is what it did when it was quicker. What it never could is not asked for.
+        quickest = min(AGEING * state.quickest, math.inf if seen.mean is None else seen.mean)
+        state = replace(state, quickest=quickest)
+        allowed = max(MEAN * self._slo, 1.5 * min(quickest, curve.t0))
         full = seen.breaker_errors > FULL * (seen.load + seen.breaker_errors)
         away = (full and latency > allowed) or (
             seen.in_flight > in_flight + SIGMAS * math.sqrt(in_flight + 1.0)
@@ -169,7 +177,7 @@ class FastGuard:
             return replace(state, suspect=0, throughput=throughput, floor=floor, limit=raised)
         least = max(self._min_limit, math.ceil(self._policy.lowest * whole), floor)
         # Fewer than are surely served at once (Little's law) would leave the upstream idle.
-        least = min(whole, max(least, math.ceil(throughput * curve.t0)))
+        least = min(whole, max(least, math.ceil(throughput * min(quickest, curve.t0))))
         if suspect >= IN_A_ROW:
             share = min(1.0, throughput / curve.capacity)
             in_time = throughput * allowed if full else math.inf
@@ -184,7 +192,16 @@ class FastGuard:
                 )
                 since = observation.time if state.limit is None else state.since
                 before = min(throughput, seen.throughput)
-                return _State(suspect, throughput, wanted, since, why, 0.0, before, floor)
+                return replace(
+                    state,
+                    suspect=suspect,
+                    throughput=throughput,
+                    limit=wanted,
+                    since=since,
+                    why=why,
+                    before=before,
+                    floor=floor,
+                )
         if away or state.limit is None or (full and latency > 0.5 * allowed):
             return replace(state, suspect=suspect, throughput=throughput)
         return replace(_back(state, whole), suspect=0, throughput=throughput)
