@@ -30,6 +30,7 @@ SHARES = (0.7, 0.2, 0.1)
 LOAD = 1.3
 SAFE = 3 * knee(UPSTREAMS[0])
 """Requests in flight at one cluster."""
+SAFELY = {len(UPSTREAMS) * SAFE: "safe"}
 
 WHOLE = {u.name: {"max_requests": SAFE} for u in UPSTREAMS}
 PART = {u.name: {"max_requests": SAFE // PROXIES} for u in UPSTREAMS}
