@@ -7,7 +7,7 @@ ARGS ?=
 .PHONY: help demo test lint format proto lock clean envoys prometheus victoria-metrics openssl \
     bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape \
     bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous bench-optimiser-meshes \
-    bench-optimiser-balance bench-optimiser-noise train-angles pictures
+    bench-optimiser-balance bench-optimiser-noise train-angles pictures bench-breakers
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -32,7 +32,7 @@ proto: $(VENV)/.dev  ## Regenerate the gRPC code from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=src --pyi_out=src \
 	    --grpc_python_out=src proto/eigenmesh/v1/mesh.proto
 
-bench: bench-demo bench-estimator bench-estimator-live bench-optimiser bench-xds bench-scrape  ## Every benchmark (slow; leave the machine alone)
+bench: bench-demo bench-estimator bench-estimator-live bench-optimiser bench-xds bench-scrape bench-breakers  ## Every benchmark (slow; leave the machine alone)
 
 bench-estimator: $(VENV)/.dev  ## Learned curves against simulated queues
 	$(BIN)/python -m bench.estimator.run $(ARGS)
@@ -71,6 +71,12 @@ pictures: $(VENV)/.dev  ## Draw the circuits of docs/optimiser.md anew
 
 bench-xds: $(VENV)/.dev  ## Fleets of streams against a bare server
 	$(BIN)/python -m bench.xds.run $(ARGS)
+
+BREAKERS := capacity retries faults fleet harmless
+bench-breakers: $(BREAKERS:%=bench-breakers-%)  ## Breakers in trouble: Eigenmesh, static limits, a published rule
+
+bench-breakers-%: $(VENV)/.dev  # capacity, retries, faults, fleet or harmless
+	$(BIN)/python -m bench.breakers.$* $(ARGS)
 
 bench-scrape: $(VENV)/.dev prometheus  ## A thousand clusters read beside a running event loop
 	$(BIN)/python -m bench.scrape $(ARGS)

@@ -35,6 +35,17 @@ def windows(records: Sequence[Record], began: float, seconds: float) -> dict[str
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
+def idle(records: Sequence[Record], began: float, seconds: float) -> dict[str, float]:
+    """Mean and p95 of the latency of what the idle control was sent, in seconds."""
+    latencies = [r.latency for r in records if 0.0 <= r.due - began < seconds]
+    if not latencies:
+        return {"mean": float("inf"), "p95": float("inf")}
+    return {
+        "mean": round(float(np.mean(latencies)), 5),
+        "p95": round(float(np.percentile(latencies, 95)), 5),
+    }
+
+
 def _window(inside: Sequence[Record]) -> dict[str, Any]:
     latencies = [r.latency for r in inside if r.ok]
     blocked = sum(r.overloaded for r in inside)

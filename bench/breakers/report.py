@@ -64,10 +64,13 @@ def table(document: Mapping[str, Any], caption: str, columns: Sequence[Column]) 
     """Medians of the repetitions that count, with their ranges, a row each variant."""
     runs, every = counted(document), document["repetitions"]
     late = spread([1e3 * one["lag"] for one in every], 2)
+    mean, p95 = (spread([1e3 * one["idle"][name] for one in every]) for name in ("mean", "p95"))
+    service = ", ".join(sorted({f"{1e3 * u[1]:g}" for u in document["upstreams"].values()}))
     lines = [
         f"{caption}\n\nMedians of {len(runs)} of {len(every)} repetitions of "
         f"{document['seconds']:g} s, range in brackets; all variants side by side on "
-        f"{document['machine']['cores']} cores. Load sent late, p99: {late} ms.",
+        f"{document['machine']['cores']} cores. Load sent late, p99: {late} ms. "
+        f"Idle control beside them: mean {mean} ms, p95 {p95} ms, for a service of {service} ms.",
         "",
     ]
     if not runs:

@@ -3,12 +3,13 @@
     python -m bench.breakers.retries [--seconds 75] [--repetitions 5] [--quick]
 
 The parameters are those of `bench.breakers.storm`: two upstreams at three quarters of their
-capacity, an attempt given up after a quarter of a second and made twice more. For five seconds the
-upstreams are five times slower; then they are well again, and the storm goes on by itself.
+capacity, an attempt given up after some time and made twice more. For five seconds the upstreams
+are five times slower; then they are well again, and the storm goes on by itself.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ RETRY = {
 BED = Bed(UPSTREAMS, retry=RETRY)
 BEFORE = 15.0
 """Seconds before the trigger."""
-OVER = BEFORE + storm.TRIGGER
+AFTER = 10.0
+"""Seconds after it from which the rest is judged: by then all should be well."""
 STEADY = 5
 """Windows (seconds) whose mean must be back."""
 
@@ -49,29 +51,38 @@ VARIANTS = (
 )
 
 
+def trigger(seconds: float) -> tuple[float, float]:
+    """When it begins and is over, in a run of so many seconds."""
+    begins = min(BEFORE, seconds / 4.0)
+    return begins, min(begins + storm.TRIGGER, seconds / 2.0)
+
+
 def script(seconds: float) -> Sequence[Event]:
     slow = dict.fromkeys(storm.CLUSTERS, f"service_time={storm.SERVICE * storm.SLOWER}")
     well = dict.fromkeys(storm.CLUSTERS, f"service_time={storm.SERVICE}")
-    before, over = min(BEFORE, seconds / 4.0), min(OVER, seconds / 2.0)
+    begins, over = trigger(seconds)
     return (
         Event(0.0, rates=[storm.DEMAND]),
-        Event(before, knobs=slow),
+        Event(begins, knobs=slow),
         Event(over, knobs=well),
     )
 
 
-def back_after(raw: Mapping[str, Any]) -> float:
-    """Seconds from the end of the trigger until the goodput of STEADY seconds is at 95% of what
+def back_after(begins: float, over: float) -> Figure:
+    """Seconds from the end of the trigger until the success of STEADY windows is at 95% of what
     it was before; those of the whole rest if it never is."""
-    columns = raw["windows"]
-    good, sent = (columns[name] for name in ("answered", "sent"))
-    before = slice_of(columns, 2.0, BEFORE)
-    wanted = storm.RECOVERED * sum(before["answered"]) / max(1, sum(before["sent"]))
-    for start in range(int(OVER), len(sent) - STEADY + 1):
-        inside = slice(start, start + STEADY)
-        if sum(good[inside]) >= wanted * sum(sent[inside]):
-            return float(start - OVER)
-    return float(len(sent) - OVER)
+
+    def figure(raw: Mapping[str, Any]) -> float:
+        columns = raw["windows"]
+        answered, sent = (columns[name] for name in ("answered", "sent"))
+        wanted = storm.RECOVERED * share("answered", 0.0, begins)(raw)
+        for start in range(math.ceil(over), len(sent) - STEADY + 1):
+            inside = slice(start, start + STEADY)
+            if sum(answered[inside]) >= wanted * sum(sent[inside]):
+                return start - over
+        return len(sent) - over
+
+    return figure
 
 
 def amplification(start: float, end: float) -> Figure:
@@ -92,20 +103,23 @@ def main() -> None:
     args = options(SCENARIO)
     document = run(SCENARIO, args)
     end = document["seconds"]
+    begins, over = trigger(end)
+    judged = min(over + AFTER, 0.5 * (over + end))
     print(
         write(
             document,
             caption=f"Upstreams of {BED.capacity:g} requests/s at {storm.DEMAND:g}, five times "
             f"slower for {storm.TRIGGER:g} s; {storm.RETRIES} retries, {storm.PER_TRY:g} s a try. "
             f"Back: seconds after the trigger until {storm.RECOVERED:.0%} of the success of before "
-            f"({end - OVER:g}: never). Amplification: attempts for each request let in.",
+            f"({end - over:g}: never). The rest from {judged - over:g} s after it on. "
+            "Amplification: attempts for each request let in.",
             columns=[
-                Column("back after, s", back_after, digits=0),
-                Column("amplification, 10 s later", amplification(OVER + 10.0, end), digits=2),
-                percent("success, 10 s later", share("answered", OVER + 10.0, end)),
-                percent("blocked, 10 s later", share("blocked", OVER + 10.0, end)),
-                Column("goodput within 100 ms, 10 s later", rate("good", OVER + 10.0), digits=0),
-                percent("success before", share("answered", 2.0, BEFORE)),
+                Column("back after, s", back_after(begins, over), digits=0),
+                Column("amplification", amplification(judged, end), digits=2),
+                percent("success", share("answered", judged, end)),
+                percent("blocked", share("blocked", judged, end)),
+                Column("goodput within 100 ms", rate("good", judged, end), digits=0),
+                percent("success before", share("answered", 0.0, begins)),
             ],
             panels=[
                 Panel("answered, requests/s", windows="answered"),

@@ -46,14 +46,23 @@ class Rig:
     """`async with` starts and stops the processes of `variant`.
 
     folder: for logs and Eigenmesh's journal. shape: of the service demands' gamma distribution.
+    repetition: its number, from which the seeds of the loads are.
     """
 
     def __init__(
-        self, bed: Bed, variant: Variant, folder: Path, *, shape: float, sampling: float
+        self,
+        bed: Bed,
+        variant: Variant,
+        folder: Path,
+        *,
+        repetition: int,
+        shape: float,
+        sampling: float,
     ) -> None:
         self.variant = variant
         self._bed = bed
         self._folder = folder
+        self._repetition = repetition
         self._shape = shape
         self._sampling = sampling
         self._ports = Ports.of(bed)
@@ -124,7 +133,8 @@ class Rig:
             await self._control(name, query)
         if event.rates is not None:
             for proxy, (load, rate) in enumerate(zip(self._loads, event.rates, strict=True)):
-                seed = 1000 * number + proxy  # the same for every variant
+                # The same for every variant, another one in every repetition.
+                seed = 1_000_000 * self._repetition + 1000 * number + proxy
                 await load.begin(str(number), {ROUTE: rate}, seed=seed, shape=self._shape)
 
     def watch(self, began: float) -> None:

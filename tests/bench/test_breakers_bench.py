@@ -28,6 +28,7 @@ def quick(scenario: str, folder: Path) -> dict[str, Any]:
     # The machine of a test may be too busy to count, which the table then says.
     table = (folder / f"breakers_{scenario}.md").read_text()
     (one,) = document["repetitions"]
+    assert one["idle"]["mean"] > 0.9 * min(service for _, service in document["upstreams"].values())
     assert ("No repetition counts." in table) == (not one["counts"])
     for name, raw in one["variants"].items():
         assert (f"| {name} |" in table) == one["counts"]
@@ -36,7 +37,8 @@ def quick(scenario: str, folder: Path) -> dict[str, Any]:
             *(windows[n] for n in ("sent", "answered", "blocked", "errors")), strict=True
         ):
             assert sent == sum(became)
-        assert sum(windows["answered"]) >= sum(windows["good"]) > 0
+        assert sum(windows["answered"]) >= sum(windows["good"]) >= 0
+        assert sum(windows["answered"]) > 0
     assert (folder / f"breakers_{scenario}.svg").read_text().startswith("<?xml")
     return document
 
@@ -57,6 +59,28 @@ def test_a_failing_upstream_draws_what_least_request_sends(tmp_path: Path) -> No
     errors = {name: sum(raw["windows"]["errors"]) for name, raw in variants.items()}
     assert errors["one cluster, LEAST_REQUEST"] > errors["one cluster, outlier detection"] > 0
     assert errors["weighted clusters, defaults"] > 0
+
+
+def test_every_proxy_shows_its_own_limit_until_it_dies(tmp_path: Path) -> None:
+    variants = quick("fleet", tmp_path)["repetitions"][0]["variants"]
+    samples = variants["a third of the limit each"]["samples"]
+    whole = variants["the same limit on every proxy"]["samples"]["limit 1 a"][0]
+    assert [samples[f"limit {proxy} a"][0] for proxy in (1, 2, 3)] == [whole // 3] * 3
+    assert samples["limit 3 a"][-1] is None
+    assert samples["limit 1 a"][-1] == whole // 3
+
+
+def test_retries_reach_the_upstream_and_a_light_load_is_left_alone(tmp_path: Path) -> None:
+    variants = quick("retries", tmp_path)["repetitions"][0]["variants"]
+    stormy = variants["retries unlimited"]
+    reached = sum(
+        values[-1] - values[0]
+        for name, values in stormy["samples"].items()
+        if name.startswith("arrived ")
+    )
+    assert reached > sum(stormy["windows"]["sent"])
+    quiet = quick("harmless", tmp_path)["repetitions"][0]["variants"]
+    assert sum(quiet["Envoy's defaults"]["windows"]["blocked"]) == 0
 
 
 @pytest.mark.parametrize("smoothing", [0.9, 0.95])
