@@ -185,11 +185,12 @@ def test_a_device_of_the_pool_that_fails_is_an_error(
         sampled_rungs(objective, objective.initial, np.zeros(12, dtype=np.int64), SIDE, 1)
 
 
-def test_qaoa_in_blocks_walks_shared_hosts(make_mesh: Make) -> None:
+@pytest.mark.parametrize("pool", [1, 3])
+def test_qaoa_in_blocks_walks_shared_hosts(make_mesh: Make, pool: int) -> None:
     objective = Objective(coupled(make_mesh(9, 3, 4, load=0.7), 4))
     assert not objective.separable
     w, start = objective.initial, objective.initial_rungs
-    found = sampled_rungs(objective, w, start, CircuitSettings(max_qubits=6), 1)
+    found = sampled_rungs(objective, w, start, CircuitSettings(max_qubits=6, pool=pool), 1)
     rival = blocks(objective, w, start).value
     values = objective.evaluate_rungs(w, np.stack((start, found.value, rival)))
     assert found.detail["blocks"] == 3

@@ -172,20 +172,26 @@ def test_errors_cross_processes() -> None:
 
 @pytest.mark.parametrize(
     ("device", "words"),
-    [("no.such.device", "install its PennyLane plugin"), ("test.hangs", "solver timeout: 6.0 s")],
+    [
+        ("no.such.device", "install its PennyLane plugin"),
+        ("test.hangs", "solver timeout: 6.0 s"),
+        ("test.hangs.pool", "solver timeout: 6.0 s"),
+    ],
 )
 async def test_without_a_working_device_the_classical_plan_is_taken(
     make_demo: Make, device: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second one is a plugin that PennyLane really loads, in the real child process."""
+    """The others are a plugin that PennyLane really loads, in the real child process."""
     info = tmp_path / "hangs-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hangs\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[pennylane.plugins]\ntest.hangs = hangs:Hangs\n")
+    (info / "entry_points.txt").write_text(
+        "[pennylane.plugins]\ntest.hangs = hangs:Hangs\ntest.hangs.pool = hangs:HangsInPool\n"
+    )
     (tmp_path / "hangs.py").write_text(HANGS)
     monkeypatch.syspath_prepend(str(tmp_path))  # spawned children get their parent's path
     async with Worker() as worker:
-        problem = make_demo(circuits=CircuitSettings(device=device))
+        problem = make_demo(circuits=CircuitSettings(device=device, pool=2, max_qubits=4))
         started = time.monotonic()
         solution = await worker.solve(problem, 6.0)
         assert time.monotonic() - started < 6.0
@@ -196,17 +202,35 @@ async def test_without_a_working_device_the_classical_plan_is_taken(
         assert lost.keys() == {"born-machine", "qaoa"}
         assert all(words in error for error in lost.values()), lost
         assert not any(c.won for c in solution.candidates if c.solver in lost)
-        assert worker.restarts == (device == "test.hangs")
+        assert worker.restarts == (device != "no.such.device")
+        assert (tmp_path / device).exists() == (device != "no.such.device")
 
 
 HANGS = """
+import threading
 import time
-from pennylane.devices import Device
+from pathlib import Path
+
+from pennylane.devices import DefaultQubit, Device
+
+
+def hang(name):
+    Path(__file__).with_name(name).touch()
+    time.sleep(3600)
 
 
 class Hangs(Device):
     name = "test.hangs"
 
     def execute(self, circuits, execution_config=None):
-        time.sleep(3600)
+        hang(self.name)
+
+
+class HangsInPool(DefaultQubit):
+    name = "test.hangs.pool"
+
+    def execute(self, circuits, execution_config=None):
+        if threading.current_thread() is not threading.main_thread():
+            hang(self.name)
+        return super().execute(circuits, execution_config)
 """

@@ -71,7 +71,8 @@ def sampled_rungs(
 
     if blocks > 1:
         walk = RungWalk(objective, w, start)
-        # Threads: a device that is elsewhere is waited for, and a simulator computes in C.
+        # Threads: a device that is elsewhere is waited for. Simulators gain nothing from them
+        # (bench/results/optimiser_noise.md).
         with ThreadPoolExecutor(len(pool)) as executor:
 
             def best_drawn(tasks: list[Task]) -> list[int]:
