@@ -29,10 +29,11 @@ SHOWN = (0.5, 0.9, 0.99)
 
 @dataclass(frozen=True)
 class Server:
-    """The truth: slots, and mean service time in seconds."""
+    """The truth: slots, mean service time in seconds, and the breaker's limit before it."""
 
     slots: int
     service: float
+    limit: int = LIMIT
 
     @property
     def capacity(self) -> float:
@@ -98,7 +99,7 @@ class Queue:
 
     def arrive(self, time: float) -> None:
         self._settle(time)
-        if len(self._leaving) >= LIMIT:
+        if len(self._leaving) >= self._server.limit:
             self._rejected += 1
             return
         self._came += 1

@@ -196,6 +196,18 @@ def test_rejections_by_the_breaker_are_not_load() -> None:
     assert estimate.curve.capacity == pytest.approx(100.0, rel=0.08)
 
 
+@pytest.mark.parametrize("limit", [6, 10, 20])
+@pytest.mark.parametrize("demand", [140.0, 240.0])
+def test_a_full_house_tells_the_capacity(limit: int, demand: float) -> None:
+    """A cluster that nobody has ever seen with room: latency is the limit's, whatever comes, which
+    alone would be an upstream of many slow servers."""
+    mesh = Mesh(7, {"q": Server(4, 0.04, limit=limit)}, demand)
+    estimator = Estimator()
+    for _ in range(8):
+        estimate = estimator.update(mesh.window([1.0], WINDOW))["q"]
+    assert estimate.curve.capacity == pytest.approx(100.0, rel=0.15)
+
+
 def test_other_demand_is_not_another_upstream() -> None:
     mesh, estimator = Mesh(4, REFERENCE, DEMAND), Estimator()
     for demand in (200.0, 490.0, 300.0, 560.0, 150.0):

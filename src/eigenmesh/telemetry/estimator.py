@@ -189,7 +189,15 @@ class Estimator:
         weight = max(0.0, 1.0 - (1.0 - seen.success_rate) / margin)
         if weight <= 0.0:
             return None
-        window = Window(seconds, seen.load, seen.throughput, None, seen.in_flight, 0.0, weight)
+        window = Window(
+            seconds,
+            seen.load,
+            seen.throughput,
+            None,
+            seen.in_flight,
+            weight=weight,
+            rejected=seen.breaker_errors,
+        )
         if seen.mean is None:
             return window
         now = (seen.load, seconds)
