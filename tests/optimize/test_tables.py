@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,4 +68,18 @@ def test_tables_know_hosts_calls_and_retries(
     w, rungs = objective.capacity_weights(), objective.initial_rungs
     exact = objective.diagonal(w, range(6), rungs)
     found = tables.block_costs(objective, w, range(6), rungs)
+    assert np.abs(found - exact).max() < 1e-3 * exact.std()
+
+
+def test_a_price_that_all_share_does_not_blur_the_rest(
+    make_mesh: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "EXACT", 1)
+    problem = make_mesh(6, 1, 4, load=0.9, objective=ObjectivePolicy(spill=0.0))
+    dear = tuple(replace(c, egress_cost=1e3) for c in problem.topology.clusters)
+    objective = Objective(replace(problem, topology=replace(problem.topology, clusters=dear)))
+    w, rungs = objective.capacity_weights(), objective.initial_rungs
+    exact = objective.diagonal(w, range(6), rungs)
+    found = tables.block_costs(objective, w, range(6), rungs)
+    assert exact.std() < 1e-3 * exact.mean()
     assert np.abs(found - exact).max() < 1e-3 * exact.std()
