@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -158,6 +159,13 @@ def reference(problem: Problem, plan: Plan) -> float:
                 latency *= problem.tails.get(k, 1.0) * (
                     curve.quantile(inside, policy.quantile) / curve.latency(inside)
                 )
+                if policy.quantile >= 0.75:
+                    # Nobody waits for more than a full house and his own service.
+                    ahead = max(0.0, m - max(1.0, curve.capacity * curve.t0))
+                    spread = NormalDist().inv_cdf(policy.quantile) * math.sqrt(ahead)
+                    service = -0.8 * math.log(1.0 - policy.quantile) * curve.t0
+                    full = (ahead + spread) / curve.capacity + service
+                    latency = min(latency, full)
             rejected = load * part
             cost += (load - rejected) * latency
             cost += policy.error_price * rejected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from eigenmesh.optimize.retries import Retrying
 
 _NODES = 65
 """Utilisations at which a curve's quantiles are computed; between them they are read off."""
+_HIGH = 0.75
+"""Quantiles below are nearer to the mean than to a full house."""
+_SERVICE = 0.8
+"""Of the tail of a service, what counts behind a queue: the two do not peak together."""
 _LEAST_SHARE = 1e-3
 """Share of a host's load below which a cluster's limit in terms of the host grows no more."""
 
@@ -86,7 +91,10 @@ class Queues:
         blocked = blocked_fraction(felt, t0, capacity, inner)
         latency = admitted_latency(felt, t0, capacity, inner, self.variability[some])
         if self._stretch is not None:
-            latency = latency * _read(self._stretch[some], felt / capacity)
+            # The curve's quantile is that of a queue without an end. In one that is cut nobody
+            # waits for more than those before him, give or take, and his own service.
+            tail = latency * _read(self._stretch[some], felt / capacity)
+            latency = np.minimum(tail, self._longest(inner, t0, capacity))
         served = latency + policy.slo_price * np.maximum(0.0, latency - policy.slo)
         out: Array = load * ((1.0 - blocked) * served + policy.error_price * blocked + egress)
         return out if lost is None else out + policy.error_price * lost * first
@@ -103,6 +111,18 @@ class Queues:
         latency = admitted_latency(felt, *curve, inner, self.variability[some])
         attempts, lost = self.retrying.of(latency, some)
         return load * attempts, felt + load * (attempts - 1.0), load, lost
+
+    def _longest(self, limits: Array, t0: Array, capacity: Array) -> Array:
+        """Seconds of the quantile in a full house: Poisson's spread of the queue before it, and an
+        exponential service's tail, of which a little is left by what is served meanwhile."""
+        q = self._policy.quantile
+        if q is None or q < _HIGH:
+            return np.full(np.broadcast_shapes(limits.shape, t0.shape), np.inf)
+        ahead = np.maximum(0.0, limits - np.maximum(1.0, capacity * t0))
+        spread = NormalDist().inv_cdf(q) * np.sqrt(ahead)
+        service = -_SERVICE * np.log1p(-q) * t0
+        out: Array = np.maximum(0.0, ahead + spread) / capacity + service
+        return out
 
     def _inner(self, load: Array, felt: Array, limits: Array, some: Sequence[int] | slice) -> Array:
         """Limits in terms of the queues: see `objective`."""
