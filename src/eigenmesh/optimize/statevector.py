@@ -2,9 +2,8 @@
 
 A state has shape (..., 2^n); wire 0 is the most significant bit. The cost layer is one product
 with a phase per basis state. The mixer exp(-i beta X) on every qubit is a product of small
-matrices: GROUP qubits at a time are the last axis of one matrix product, whose result comes out
-with the next group last, so that after all groups the order is the old one and nothing was ever
-copied to sort it.
+matrices, each for GROUP qubits: the middle axis of a state of shape (left, 2^GROUP, right), to
+whose rows a matrix product goes without a copy that would bring them together.
 """
 
 from __future__ import annotations
@@ -40,49 +39,43 @@ def phase(state: State, gamma: float, costs: NDArray[np.floating]) -> State:
 
 def rotate_x(state: State, beta: float) -> State:
     """exp(-i beta X) applied to every qubit."""
-    shape, states = state.shape, state.shape[-1]
+    right = states = state.shape[-1]
     for group in _groups(states):
-        size = 1 << group
-        columns = state.reshape(-1, size, states // size).swapaxes(-1, -2)
-        state = columns @ _rotation(beta, group, state.dtype.char)
-    return state.reshape(shape)
+        right >>= group
+        state = _on_group(_rotation(beta, group, state.dtype.char), state, right)
+    return state
 
 
 def sum_x(state: State) -> State:
     """The sum of X over all qubits, applied: what generates `rotate_x`."""
-    states = state.shape[-1]
     out = np.zeros_like(state)
-    right = states
+    right = states = state.shape[-1]
     for group in _groups(states):
-        size = 1 << group
-        right //= size
-        parts = state.reshape(-1, size, right)
-        flips = _flips(group, state.real.dtype.char)
-        # With nothing to the right, one product of matrices instead of one for each row.
-        turned = parts[..., 0] @ flips if right == 1 else flips @ parts
-        out += turned.reshape(state.shape)
+        right >>= group
+        out += _on_group(_flips(group, state.real.dtype.char), state, right)
     return out
 
 
 def product(angles: Array, dtype: DTypeLike = np.complex128) -> State:
     """RY(angle) on every qubit (n,) of the state in which all are 0."""
     state = np.ones(1)
-    for turn in (0.5 * angles).tolist():
-        state = np.multiply.outer(state, (np.cos(turn), np.sin(turn))).ravel()
+    # The last qubit first: the long axis stays the inner one.
+    for turn in (0.5 * angles[::-1]).tolist():
+        state = np.multiply.outer((np.cos(turn), np.sin(turn)), state).ravel()
     out: State = state.astype(dtype)
     return out
 
 
 def rotate_about(state: State, beta: float, angles: Array) -> State:
     """exp(-i beta (sin(angle) X + cos(angle) Z)) applied to every qubit, of angles (n,)."""
-    shape, states = state.shape, state.shape[-1]
+    right = states = state.shape[-1]
     at = 0
     for group in _groups(states):
-        size = 1 << group
-        columns = state.reshape(-1, size, states // size).swapaxes(-1, -2)
-        state = columns @ _turn(beta, tuple(angles[at : at + group].tolist()), state.dtype.char)
+        right >>= group
+        turns = tuple(angles[at : at + group].tolist())
+        state = _on_group(_turn(beta, turns, state.dtype.char), state, right)
         at += group
-    return state.reshape(shape)
+    return state
 
 
 def sum_about(state: State, angles: Array) -> State:
@@ -93,6 +86,14 @@ def sum_about(state: State, angles: Array) -> State:
     diagonal = (signs @ np.cos(angles)).astype(state.real.dtype)
     out: State = float(np.sin(angles[0])) * sum_x(state) + diagonal * state
     return out.astype(state.dtype)
+
+
+def _on_group(matrix: Array | State, state: State, right: int) -> State:
+    """A symmetric matrix applied to the group of qubits with `right` states to its right."""
+    rows = state.reshape(-1, len(matrix), right)
+    # With nothing to the right, one product instead of one for each row.
+    out: State = rows[..., 0] @ matrix if right == 1 else matrix @ rows
+    return out.reshape(state.shape)
 
 
 def _groups(states: int) -> list[int]:
