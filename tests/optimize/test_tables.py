@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,3 +69,36 @@ def test_tables_know_hosts_calls_and_retries(
     exact = objective.diagonal(w, range(6), rungs)
     found = tables.block_costs(objective, w, range(6), rungs)
     assert np.abs(found - exact).max() < 1e-3 * exact.std()
+
+
+def test_a_price_that_all_share_does_not_blur_the_rest(
+    make_mesh: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "EXACT", 1)
+    problem = make_mesh(6, 1, 4, load=0.9, objective=ObjectivePolicy(spill=0.0))
+    dear = tuple(replace(c, egress_cost=1e3) for c in problem.topology.clusters)
+    objective = Objective(replace(problem, topology=replace(problem.topology, clusters=dear)))
+    w, rungs = objective.capacity_weights(), objective.initial_rungs
+    exact = objective.diagonal(w, range(6), rungs)
+    found = tables.block_costs(objective, w, range(6), rungs)
+    assert exact.std() < 1e-3 * exact.mean()
+    assert np.abs(found - exact).max() < 1e-3 * exact.std()
+
+
+@pytest.mark.parametrize(("seed", "load"), [(30, 0.7), (1, 1.0), (7, 1.0)])
+def test_costs_that_bend_are_read_closely(
+    make_mesh: Make, seed: int, load: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "EXACT", 1)
+    policy = ObjectivePolicy(slo=0.06 if seed == 7 else 0.15, spill=0.9)
+    objective = Objective(make_mesh(5, 1 + seed % 2, seed, load=load, objective=policy))
+    w = objective.shares(np.random.default_rng(1).uniform(size=objective.initial.size))
+    rungs = np.zeros(5, dtype=np.int64)
+    exact = objective.diagonal(w, range(5), rungs)
+
+    def off(nodes: int) -> float:
+        monkeypatch.setattr(tables, "NODES", nodes)
+        found = tables.block_costs(objective, w, range(5), rungs)
+        return float(np.abs(found - exact).max() / exact.std())
+
+    assert off(tables.NODES) < 1e-3 < off(4)
