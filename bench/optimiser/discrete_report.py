@@ -154,7 +154,7 @@ def transfer_table(records: Sequence[Record]) -> str:
 
 def speed_table(records: Sequence[Record]) -> str:
     lines = [
-        "## Speed, medians of interleaved repetitions\n",
+        "## Speed, medians of interleaved repetitions, processor time\n",
         "A circuit with its samples, the cost's terms at hand; a decision from the mesh to its "
         "rungs, warm, everything included. QOKit's package brings its Python simulator; its C "
         "one, which needs a build, was not measured.\n",
