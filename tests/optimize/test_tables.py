@@ -83,3 +83,22 @@ def test_a_price_that_all_share_does_not_blur_the_rest(
     found = tables.block_costs(objective, w, range(6), rungs)
     assert exact.std() < 1e-3 * exact.mean()
     assert np.abs(found - exact).max() < 1e-3 * exact.std()
+
+
+@pytest.mark.parametrize(("seed", "load"), [(30, 0.7), (1, 1.0), (7, 1.0)])
+def test_costs_that_bend_are_read_closely(
+    make_mesh: Make, seed: int, load: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "EXACT", 1)
+    policy = ObjectivePolicy(slo=0.06 if seed == 7 else 0.15, spill=0.9)
+    objective = Objective(make_mesh(5, 1 + seed % 2, seed, load=load, objective=policy))
+    w = objective.shares(np.random.default_rng(1).uniform(size=objective.initial.size))
+    rungs = np.zeros(5, dtype=np.int64)
+    exact = objective.diagonal(w, range(5), rungs)
+
+    def off(nodes: int) -> float:
+        monkeypatch.setattr(tables, "NODES", nodes)
+        found = tables.block_costs(objective, w, range(5), rungs)
+        return float(np.abs(found - exact).max() / exact.std())
+
+    assert off(tables.NODES) < 1e-3 < off(4)

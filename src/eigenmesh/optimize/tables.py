@@ -1,15 +1,13 @@
 """The cost of every combination of a block's rungs, fast.
 
 Given what each route gets back from the limits (a sum of one number a cluster), J is a sum over
-the clusters of a function of that cluster's load alone. Each function is computed at NODES loads
-and read off between them: a few additions instead of a dozen powers.
+the clusters of a function of that cluster's rung and load. Cut the block in two halves: the load is
+then a sum of a number for each half's rungs, and interpolation between NODES values of the number
+of the half without the cluster makes the function a sum of so many products of a factor for either
+half's rungs. So the costs of all combinations are one product of two matrices, and J's dozen powers
+a cluster are taken at LOADS loads only.
 
-Loads that rise and fall together, as those of one route do, are read at the same place of their
-tables. So the tables of a block's front half are added up first, for every combination of its
-rungs, and those of its back half; a combination of both takes one reading in each, however many
-clusters there are.
-
-What is read is off by less than 1e-3 of the table's standard deviation (tested); it steers a
+What comes out is off by less than 1e-3 of the table's standard deviation (tested); it steers a
 circuit, and whatever the circuit proposes is judged by J itself.
 """
 
@@ -18,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eigenmesh.mesh.curve import Array
 from eigenmesh.optimize.encoding import Ints, gray_inverse
@@ -26,17 +23,14 @@ from eigenmesh.optimize.objective import Objective
 
 EXACT = 2**10
 """Combinations up to which J itself is as fast."""
-NODES = 64
-_CHUNK = 2**15
-"""Combinations at a time: what is computed of them stays in the cache."""
-
-Single = NDArray[np.float32]
+LOADS = 64
+NODES = 24
 
 
 def block_costs(objective: Objective, w: Array, block: Sequence[int], rungs: Ints) -> Array:
     """J (levels^len(block),) of every basis state of the block, the other clusters held at
     `rungs`."""
-    levels, half = objective.levels, len(block) // 2
+    levels = objective.levels
     if levels ** len(block) <= EXACT or not objective.separable:
         return objective.diagonal(w, block, rungs)
     order = gray_inverse(np.arange(levels))
@@ -51,80 +45,61 @@ def block_costs(objective: Objective, w: Array, block: Sequence[int], rungs: Int
     parts = [blocked[:, k, order, None] * (dense[:, k] * demands) for k in block]
     others = np.setdiff1d(np.arange(len(objective.clusters)), block)
     fixed = (blocked[:, others, held[others]] @ dense[:, others].T)[:, None] * demands
-    churn = objective.rung_churn(held, block)[:, None, order]
-    out = (_sums(churn[:half]).T + _sums(churn[half:])).astype(np.float32)
+    cut = len(block) // 2
+    halves = slice(cut), slice(cut, len(block))
+    churn = [_sums(objective.rung_churn(held, block)[half, None, order]) for half in halves]
+    # Factors (products, combinations) of the halves.
+    factors = [churn[0], np.ones_like(churn[0])], [np.ones_like(churn[1]), churn[1]]
     constant = float(objective.weight_churn(w))
-    for share, members in _together(dense):
-        # A member's load is what is offered to it, and a multiple of what comes back by this share.
-        back = [part @ share for part in parts]
-        places = _sums([fixed @ share, *back[:half]]), _sums(back[half:])
-        least = [place.min(axis=-1, keepdims=True) for place in places]
-        width = sum(np.ptp(place, axis=-1, keepdims=True) for place in places)
-        nodes = sum(least) + width * np.linspace(0.0, 1.0, NODES)
-        costs: dict[int, Array] = {}
-        for k in members:
-            load = offered[:, k, None] + dense[:, k].sum() * spilled * nodes
-            own = order if k in block else held[k, None]
-            cost = objective.cost_of(k, load[:, None], objective.ladder[k, own, None])
-            costs[k] = scale * cost
-        nothing = np.zeros((len(fixed), levels, NODES))
-        kept = sum((costs[k] for k in members if k not in block), nothing[:, :1])
-        read = [costs.get(k, nothing) for k in block]
-        tables = _sums([kept, *read[:half]]), _sums(read[half:])
-        unit = np.maximum(width, 1e-300) / (NODES - 1)
-        first, second = ((p - low) / unit for p, low in zip(places, least, strict=True))
-        for s in range(len(fixed)):
-            constant += _add(out, (first[s], second[s]), (tables[0][s], tables[1][s]))
-    return np.add(out.ravel(), constant, dtype=np.float64)
-
-
-def _together(dense: Array) -> list[tuple[Array, list[int]]]:
-    """Clusters on which what comes back to the routes weighs in the same proportions: these
-    (routes,), and the clusters. dense: weights (routes, clusters)."""
-    shares = dense / np.maximum(dense.sum(axis=0), 1e-300)
-    _, first, group = np.unique(shares.round(9), axis=1, return_index=True, return_inverse=True)
-    return [
-        (shares[:, k], np.flatnonzero(group == number).tolist()) for number, k in enumerate(first)
-    ]
-
-
-def _sums(parts: Sequence[Array] | Array) -> Array:
-    """One rung of each part (scenarios, rungs, ...) and their sum, for every combination: the same
-    shape, the first part's rung changing slowest."""
-    out = parts[0]
-    for part in parts[1:]:
-        out = (out[:, :, None] + part[:, None]).reshape(len(out), -1, *out.shape[2:])
+    for k in range(len(objective.clusters)):
+        # Its load for the rungs of either half: the two add up.
+        back = [spilled * (part @ dense[:, k]) for part in parts]
+        numbers = [_sums(back[half]) for half in halves]
+        numbers[0] = numbers[0] + offered[:, k, None] + spilled * (fixed @ dense[:, k])
+        number = block.index(k) if k in block else 0
+        near = int(number >= cut)  # the half that it belongs to
+        nodes, hats = _hats(numbers[1 - near])
+        at = nodes + numbers[near][:, None]
+        loads = np.linspace(at.min(axis=(1, 2)), at.max(axis=(1, 2)), LOADS, axis=-1)
+        own = order if k in block else held[k, None]
+        costs = scale * objective.cost_of(k, loads[:, None], objective.ladder[k, own, None])
+        # Single precision is for the differences.
+        constant += float(costs[:, 0, 0].sum())
+        costs -= costs[:, :1, :1]
+        if costs.any():
+            states, right = np.arange(at.shape[-1]), halves[near].stop - 1 - number
+            factors[near].append(_read(at, states // levels**right % len(own), loads, costs))
+            factors[1 - near].append(hats)
+    first, second = (np.concatenate(half).astype(np.float32) for half in factors)
+    out: Array = np.add((first.T @ second).ravel(), constant, dtype=np.float64)
     return out
 
 
-def _add(out: Single, places: tuple[Array, Array], tables: tuple[Array, Array]) -> float:
-    """Adds what is read off a table for the front half and one for the back half to out (front,
-    back), but for a constant, which it returns: single precision is for the differences.
+def _sums(parts: Sequence[Array] | Array) -> Array:
+    """One rung of each part (scenarios, rungs) and their sum, for every combination (scenarios,
+    combinations), the first part's rung changing slowest."""
+    out = parts[0]
+    for part in parts[1:]:
+        out = (out[:, :, None] + part[:, None]).reshape(len(out), -1)
+    return out
 
-    places: (combinations,) of each half, in units of nodes; both are read where the two add up to.
-    tables: (combinations, NODES) of each half.
-    """
-    first, second = (place.astype(np.float32) for place in places)
-    constant, read = 0.0, []
-    for half, table in enumerate(tables):
-        constant += float(table[0, 0])
-        flat = (table - table[0, 0]).astype(np.float32)
-        if flat.any():
-            rise = np.diff(flat, axis=-1, append=flat[:, -1:])
-            row = np.arange(len(table), dtype=np.int32) * NODES
-            read.append((half, row, flat.ravel(), rise.ravel()))
-    if not read:
-        return constant
-    rows = max(1, _CHUNK // second.size)
-    for start in range(0, len(out), rows):
-        part = slice(start, start + rows)
-        rest = first[part, None] + second
-        cell = rest.astype(np.int32)
-        rest -= cell
-        for half, row, flat, rise in read:
-            at = cell + (row if half else row[part, None])
-            out[part] += flat.take(at, mode="clip")
-            more = rise.take(at, mode="clip")
-            more *= rest
-            out[part] += more
-    return constant
+
+def _hats(numbers: Array) -> tuple[Array, Array]:
+    """Of numbers (scenarios, combinations): evenly spaced nodes from the least to the most
+    (scenarios, NODES, 1), and the weight of each in linear interpolation at the numbers (scenarios
+    * NODES, combinations)."""
+    least, most = (f(axis=-1)[:, None, None] for f in (numbers.min, numbers.max))
+    steps = np.arange(NODES)[:, None]
+    step = np.maximum(most - least, 1e-300) / (NODES - 1)
+    weights = np.maximum(0.0, 1.0 - np.abs((numbers[:, None] - least) / step - steps))
+    return least + step * steps, weights.reshape(-1, numbers.shape[-1])
+
+
+def _read(at: Array, rungs: Ints, loads: Array, costs: Array) -> Array:
+    """Costs (scenarios, rungs, LOADS) of loads (scenarios, LOADS), read off at other loads
+    (scenarios, NODES, combinations) of rungs (combinations,): (scenarios * NODES, combinations)."""
+    out = np.empty_like(at)
+    for s, rung in np.ndindex(costs.shape[:2]):
+        of = rungs == rung
+        out[s][:, of] = np.interp(at[s][:, of], loads[s], costs[s, rung])
+    return out.reshape(-1, at.shape[-1])
