@@ -46,6 +46,8 @@ MANY = 20
 """Requests turned away in one window that are no chance."""
 IDLE = 0.7
 """Of the throughput before a limit was lowered: where so little is left, it was lowered too far."""
+FADING = 0.99
+"""What is left of that in the next window: it may be tried again."""
 AGEING = 1.002
 """Factor by which the quickest latency seen grows with every window: Vegas' base round trip."""
 MEAN = 0.6
@@ -58,9 +60,9 @@ SMOOTH = 0.5
 class _State:
     """suspect: windows in a row in which it ran away. throughput: smoothed, requests/s. limit: in
     force, None: the plan's. since: seconds at which it was lowered. why: for people. heard: seconds
-    at which there was data last. before: throughput when it was lowered last. floor: limit below
-    which less was got done, while this lasts. quickest: mean latency of the quickest window, in
-    seconds, older ones forgotten little by little."""
+    at which there was data last. before: most throughput at any lowering, floor: limit below which
+    less was got done, quickest: mean latency (seconds) of the quickest window; all three are
+    forgotten little by little."""
 
     suspect: int = 0
     throughput: float = 0.0
@@ -69,7 +71,7 @@ class _State:
     why: str = ""
     heard: float = 0.0
     before: float = 0.0
-    floor: int = 1
+    floor: float = 1.0
     quickest: float = math.inf
 
 
@@ -108,7 +110,7 @@ class FastGuard:
             state = self._states.get(name, _State())
             if state.limit is not None and state.limit >= whole:
                 # A newer plan has less already.
-                state = replace(state, limit=None)
+                state = replace(state, limit=None, floor=1.0, before=0.0)
             cluster, estimate = seen.clusters.get(name), curves.get(name)
             if cluster is not None and estimate is not None:
                 state = self._next(state, cluster, estimate, whole, seen)
@@ -169,13 +171,15 @@ class FastGuard:
         suspect = state.suspect + 1 if away else 0
         if full and away and seen.breaker_errors * observation.window >= MANY:
             suspect = max(suspect, IN_A_ROW)
-        floor = state.floor
+        floor = FADING * state.floor
+        state = replace(state, before=FADING * state.before)
         if full and state.limit is not None and throughput < IDLE * state.before:
             # It gets less done with fewer requests: they were being served, not waiting.
-            floor = min(whole, math.ceil(state.limit * state.before / max(throughput, 1e-9)))
-            raised = max(floor, state.limit)
+            floor = min(whole, state.limit * state.before / max(throughput, 1e-9))
+            raised = max(math.ceil(floor), state.limit)
             return replace(state, suspect=0, throughput=throughput, floor=floor, limit=raised)
-        least = max(self._min_limit, math.ceil(self._policy.lowest * whole), floor)
+        state = replace(state, floor=floor)
+        least = max(self._min_limit, math.ceil(max(self._policy.lowest * whole, floor)))
         # Fewer than are surely served at once (Little's law) would leave the upstream idle.
         least = min(whole, max(least, math.ceil(throughput * min(quickest, curve.t0))))
         if suspect >= IN_A_ROW:
@@ -191,7 +195,7 @@ class FastGuard:
                     + (f", {seen.breaker_errors:.0f} are turned away" if full else "")
                 )
                 since = observation.time if state.limit is None else state.since
-                before = min(throughput, seen.throughput)
+                before = max(state.before, min(throughput, seen.throughput))
                 return replace(
                     state,
                     suspect=suspect,
@@ -200,7 +204,6 @@ class FastGuard:
                     since=since,
                     why=why,
                     before=before,
-                    floor=floor,
                 )
         if away or state.limit is None or (full and latency > 0.5 * allowed):
             return replace(state, suspect=suspect, throughput=throughput)
@@ -214,7 +217,7 @@ def _back(state: _State, whole: int) -> _State:
     back = math.ceil(BACK * state.limit)
     if back < whole:
         return replace(state, limit=back)
-    return replace(state, limit=None, floor=1)
+    return replace(state, limit=None, floor=1.0, before=0.0)
 
 
 def _lowered(limits: BreakerLimits, most: int) -> BreakerLimits:
