@@ -46,6 +46,8 @@ MANY = 20
 """Requests turned away in one window that are no chance."""
 IDLE = 0.7
 """Of the throughput before a limit was lowered: where so little is left, it was lowered too far."""
+ROOM = 0.8
+"""Of the allowed latency: a full house that is quicker may have more."""
 FADING = 0.99
 """What is left of that in the next window: it may be tried again."""
 AGEING = 1.002
@@ -205,7 +207,7 @@ class FastGuard:
                     why=why,
                     before=before,
                 )
-        if away or state.limit is None or (full and latency > 0.5 * allowed):
+        if away or state.limit is None or (full and latency > ROOM * allowed):
             return replace(state, suspect=suspect, throughput=throughput)
         return replace(_back(state, whole), suspect=0, throughput=throughput)
 
