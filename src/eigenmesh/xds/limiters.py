@@ -3,7 +3,8 @@
 - The HTTP filter `adaptive_concurrency` moves a limit of its own with the latency it sees. Two such
   controllers on one cluster read each other's cuts as the cluster's doing, so where it stands, on a
   listener or among the cluster's upstream filters, `max_requests` is its business. That holds for
-  one that is switched off, too: a runtime key or a route may switch it on.
+  one that is switched off, too: a runtime key or a route may switch it on. (Envoy 1.40 refuses it
+  among the upstream filters; it is looked for there all the same.)
 - Outlier detection ejects hosts that fail, and the cluster's capacity with them.
 """
 
