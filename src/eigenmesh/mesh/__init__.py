@@ -4,7 +4,7 @@ Frozen dataclasses and pure functions. No I/O, no gRPC, no PennyLane, and no clo
 passed in as seconds. Latencies are seconds, loads are requests/s, weights are fractions.
 """
 
-from eigenmesh.mesh.breaker import admitted_latency, blocked_fraction
+from eigenmesh.mesh.breaker import Burstiness, admitted_latency, blocked_fraction, goodput
 from eigenmesh.mesh.coupling import Calls, Pools
 from eigenmesh.mesh.curve import CurveEstimate, LatencyCurve
 from eigenmesh.mesh.decision import Action, Candidate, Cut, Decision
@@ -27,6 +27,7 @@ __all__ = [
     "Action",
     "Bounds",
     "BreakerLimits",
+    "Burstiness",
     "Call",
     "Calls",
     "Candidate",
@@ -55,4 +56,5 @@ __all__ = [
     "Topology",
     "admitted_latency",
     "blocked_fraction",
+    "goodput",
 ]
