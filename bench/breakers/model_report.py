@@ -32,10 +32,21 @@ def table(cells: Sequence[Cell]) -> str:
     ]
     worst = max(cells, key=lambda c: abs(c.off))
     within = sum(abs(c.off) <= 0.03 for c in cells)
+    near = sum(abs(abs(c.off) - 0.03) < 2.0 * c.error for c in cells)
+    plain = sum(abs(c.model - c.envoy) <= 0.03 for c in cells)
     verdict = (
         f"{within} of {len(cells)} are within 3 points; the worst is {100 * worst.off:+.1f} "
-        f"({worst.arrivals}, {worst.protocol}, load {worst.load:g}, limit {worst.limit}).\n\n"
+        f"({worst.arrivals}, {worst.protocol}, load {worst.load:g}, limit {worst.limit}). "
+        f"{near} of them are less than two standard errors away from 3 points. "
+        f"Of Envoy's own figures, chance and all, {plain} are within 3 points of the model."
     )
+    calm = {(c.load, c.limit): c.model for c in cells if c.arrivals == "poisson"}
+    if swung := [calm[c.load, c.limit] - c.long_run for c in cells if c.arrivals == "mmpp"]:
+        verdict += (
+            f" A model that took the {len(swung)} swinging ones for Poisson would have "
+            f"{sum(abs(off) <= 0.03 for off in swung)} within, the worst {100 * min(swung):+.1f}."
+        )
+    verdict += "\n\n"
     return _INTRO + verdict + _HEAD + "".join(rows)
 
 
