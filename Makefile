@@ -7,7 +7,8 @@ ARGS ?=
 .PHONY: help demo test lint format proto lock clean envoys prometheus victoria-metrics openssl \
     bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape \
     bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous bench-optimiser-meshes \
-    bench-optimiser-balance bench-optimiser-noise train-angles pictures bench-breakers
+    bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles pictures \
+    bench-breakers
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -62,6 +63,9 @@ bench-optimiser-balance: $(VENV)/.dev  ## The paper's load balancing, simulated 
 
 bench-optimiser-noise: $(VENV)/.dev  ## What noise costs, what mitigation brings back; a pool
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.noise $(ARGS)
+
+bench-breaker-model: $(VENV)/.dev  ## Blocked fractions that the model predicts against a real Envoy's
+	$(BIN)/python -m bench.breakers.model $(ARGS)
 
 train-angles: $(VENV)/.dev  ## Train the QAOA angles that are shipped, some minutes
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.optimiser.train_angles $(ARGS)

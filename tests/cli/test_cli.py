@@ -11,6 +11,7 @@ import yaml
 
 from eigenmesh.demo import stage
 from eigenmesh.demo.processes import envoy_binary
+from tests.xds.test_limiters import ADAPTIVE, OPTIONS
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,6 +50,24 @@ def test_check_says_what_would_be_steered(settings_file: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "valid" in done.stdout
     assert "steers route shop: a 33%, b 33%, c 33%" in done.stdout
+
+
+def test_check_says_what_envoy_limits_itself(settings_file: Path) -> None:
+    document = yaml.safe_load(settings_file.read_text())
+    first, second, *_ = document["envoy"]["static_resources"]["clusters"]
+    first["outlier_detection"] = {"consecutive_5xx": 3}
+    second["typed_extension_protocol_options"] = {
+        OPTIONS: {
+            "@type": f"type.googleapis.com/{OPTIONS}",
+            "explicit_http_config": {"http_protocol_options": {}},
+            "http_filters": [ADAPTIVE],
+        }
+    }
+    settings_file.write_text(yaml.safe_dump(document))
+    done = eigenmesh("check", settings_file)
+    assert done.returncode == 0, done.stderr
+    assert "outlier detection of a: consecutive_5xx 3, interval 10s" in done.stdout
+    assert "leaves alone: limits of b: Envoy's adaptive_concurrency filter" in done.stdout
 
 
 def test_check_refuses_in_one_line_and_with_status_1(settings_file: Path) -> None:

@@ -25,6 +25,7 @@ from eigenmesh.mesh import (
 from eigenmesh.mesh.curve import RHO_MAX, Array
 from eigenmesh.optimize.encoding import rungs_of
 from eigenmesh.optimize.objective import NEAREST, Objective
+from eigenmesh.optimize.portfolio import solve
 from eigenmesh.optimize.problem import Problem
 from eigenmesh.optimize.simplex import project
 
@@ -319,6 +320,20 @@ def test_ladder_stays_within_the_guard(make_mesh: Make) -> None:
     assert objective.ladder.min() >= 20
     assert objective.ladder.max() <= 50
     assert (np.diff(objective.ladder, axis=1) >= 0).all()
+
+
+def test_a_limit_that_the_proxy_adapts_has_one_rung(make_mesh: Make) -> None:
+    problem = make_mesh(3, 2, seed=5, load=0.9)
+    free = Objective(problem)
+    first, *others = problem.topology.clusters
+    held = replace(problem.topology, clusters=(replace(first, adaptive=True), *others))
+    problem = replace(problem, topology=held)
+    objective = Objective(problem)
+    assert (objective.ladder[0] == objective.initial_limits[0]).all()
+    assert (objective.ladder[1:] == free.ladder[1:]).all()
+    chosen = solve(replace(problem, solver="classical")).plan.limits
+    assert chosen["c0"].max_requests == objective.initial_limits[0]
+    assert any(m.max_requests != objective.initial_limits[0] for m in chosen.values())
 
 
 def test_a_limit_near_its_rung_stays_as_it_is(make_demo: Make) -> None:

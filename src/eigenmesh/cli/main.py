@@ -88,6 +88,8 @@ def check(
         typer.echo(f"  serves group {group}: {match}")
     if settings.groups.grouping.strangers is None:
         typer.echo("  refuses every node that fits no group")
+    for cluster, thresholds in settings.groups.ejecting().items():
+        typer.echo(f"  outlier detection of {cluster}: {thresholds}")
     for line in settings.groups.left_alone:
         typer.echo(f"  leaves alone: {line}")
     for line in settings.warnings:

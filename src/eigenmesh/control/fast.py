@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -22,7 +22,8 @@ log = structlog.get_logger(__name__)
 
 
 class FastLoop:
-    """source: read every `interval` seconds. serve: the plan in force again, as it is lowered."""
+    """source: read every `interval` seconds. serve: the plan in force again, as it is lowered.
+    still: clusters whose limits are not to be moved."""
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class FastLoop:
         interval: float,
         serve: Callable[[], None],
         metrics: Metrics,
+        still: Collection[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._guard = guard
@@ -41,6 +43,7 @@ class FastLoop:
         self._interval = interval
         self._serve = serve
         self._metrics = metrics
+        self._still = still
         self._clock = clock
 
     async def run(self) -> None:
@@ -63,7 +66,8 @@ class FastLoop:
                 self._serve()
             return
         before = self._guard.limits
-        after = self._guard.update(seen, self._loop.curves, self._loop.plan)
+        curves = {n: c for n, c in self._loop.curves.items() if n not in self._still}
+        after = self._guard.update(seen, curves, self._loop.plan)
         if after == before:
             return
         for name in after.keys() | before.keys():

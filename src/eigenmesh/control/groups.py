@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from eigenmesh.control.strict import Strict
-from eigenmesh.mesh import BreakerLimits, MeshError, Plan, Topology
+from eigenmesh.mesh import BreakerLimits, Cluster, MeshError, Plan, Topology
 from eigenmesh.xds.node import DEFAULT_GROUP, Grouping, NodeMatch
 from eigenmesh.xds.operator import OperatorConfig, RouteStats
 
@@ -61,7 +61,10 @@ class Groups:
     def topology(self) -> Topology:
         """Every cluster and every steered route of the mesh."""
         tops = [operator.topology() for operator, _ in self.distinct]
+        # One mesh, one plan: a filter in front of a cluster in one group keeps it still in all.
+        adaptive = frozenset[str]().union(*(top.adaptive for top in tops))
         clusters = {c.name: c for top in tops for c in top.clusters}
+        clusters |= {name: Cluster(name, adaptive=True) for name in adaptive}
         return Topology(tuple(clusters.values()), tuple(r for top in tops for r in top.routes))
 
     def original_plan(self) -> Plan:
@@ -77,6 +80,9 @@ class Groups:
 
     def stat_names(self) -> dict[str, str]:
         return {n: s for operator, _ in self.distinct for n, s in operator.stat_names().items()}
+
+    def ejecting(self) -> dict[str, str]:
+        return {n: t for operator, _ in self.distinct for n, t in operator.ejecting().items()}
 
     @property
     def left_alone(self) -> tuple[str, ...]:

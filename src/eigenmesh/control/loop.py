@@ -247,13 +247,14 @@ class ControlLoop:
             self._metrics.solver_failures.inc()
             log.warning("solver failed", error=str(error))
             return hold(f"the solver failed: {error}")
+        wanted = movable(solution.plan, settings.topology)
         least = objective.limit_ranges(solution.plan, settings.guard.false_open)
         ranges = {
             # A capacity that is hardly known is no reason to turn anyone away.
             name: LimitRange(low, high if curves[name].capacity_error < KNOWN else None)
             for name, (low, high) in least.items()
         }
-        guarded = admit(settings.topology, incumbent, solution.plan, settings.guard, score, ranges)
+        guarded = admit(settings.topology, incumbent, wanted, settings.guard, score, ranges)
         if not guarded.moves:
             decision = await self._probe(curves, score, hold(guarded.why, solution))
         elif self.mode == "observe":
@@ -369,6 +370,11 @@ class ControlLoop:
         async with self._changed:
             self.latest = decision
             self._changed.notify_all()
+
+
+def movable(plan: Plan, topology: Topology) -> Plan:
+    """The plan without the limits that are not to be moved: no bound or step applies to them."""
+    return Plan(plan.weights, {c: m for c, m in plan.limits.items() if c not in topology.adaptive})
 
 
 def with_default_limits(plan: Plan, topology: Topology) -> Plan:

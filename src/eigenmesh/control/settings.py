@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -351,7 +351,7 @@ def _cluster(bare: Cluster, model: Model) -> Cluster:
     if cost is None:
         cost = 0.0 if own.zone is None else model.zones[own.zone].egress_cost
     calls = tuple(Call(route, ratio) for route, ratio in own.calls.items())
-    return Cluster(bare.name, own.host, cost, calls)
+    return replace(bare, host=own.host, egress_cost=cost, calls=calls)
 
 
 def _parser(model: Model) -> groups.Parse:

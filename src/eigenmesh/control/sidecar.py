@@ -62,7 +62,11 @@ class _Content:
         """Cluster -> limit (max_requests), where it is not the operator's own."""
         own = self._operator.own_limits
         limits = part_of(plan, self._operator).limits
-        return {c: m.max_requests for c, m in limits.items() if m != own.get(c)}
+        return {
+            c: m.max_requests
+            for c, m in limits.items()
+            if m != own.get(c) and c not in self._operator.adaptive
+        }
 
     def translate(self, plan: Plan) -> None:
         before = self.snapshot if self.snapshot.type_urls else None
@@ -154,6 +158,7 @@ class Sidecar:
                 self.loop,
                 fast_source,
                 interval=settings.guard.fast.interval,
+                still=settings.topology.adaptive,
                 serve=lambda: self._push(self.loop.plan),
                 metrics=self.metrics,
             )
@@ -350,6 +355,10 @@ def make_fast_source(settings: Settings) -> Source | None:
 
 
 def mesh_hash(topology: Topology) -> str:
-    """Identity of routes and clusters: a plan recorded for another mesh must not be resumed."""
-    text = json.dumps([[r.name, list(r.clusters)] for r in topology.routes], sort_keys=True)
+    """Identity of routes and clusters, and of whose limits are ours: a plan recorded for another
+    mesh must not be resumed."""
+    mesh: list[object] = [[r.name, list(r.clusters)] for r in topology.routes]
+    if topology.adaptive:
+        mesh.append({"adaptive": sorted(topology.adaptive)})
+    text = json.dumps(mesh, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,7 +4,13 @@ Frozen dataclasses and pure functions. No I/O, no gRPC, no PennyLane, and no clo
 passed in as seconds. Latencies are seconds, loads are requests/s, weights are fractions.
 """
 
-from eigenmesh.mesh.breaker import admitted_latency, blocked_fraction, least_limit
+from eigenmesh.mesh.breaker import (
+    Burstiness,
+    admitted_latency,
+    blocked_fraction,
+    goodput,
+    least_limit,
+)
 from eigenmesh.mesh.coupling import Calls, Pools
 from eigenmesh.mesh.curve import CurveEstimate, LatencyCurve
 from eigenmesh.mesh.decision import Action, Candidate, Cut, Decision
@@ -27,6 +33,7 @@ __all__ = [
     "Action",
     "Bounds",
     "BreakerLimits",
+    "Burstiness",
     "Call",
     "Calls",
     "Candidate",
@@ -55,5 +62,6 @@ __all__ = [
     "Topology",
     "admitted_latency",
     "blocked_fraction",
+    "goodput",
     "least_limit",
 ]

@@ -27,13 +27,15 @@ class Cluster:
 
     `host` names the machine it shares with others (None: its own). `egress_cost` prices one
     request to it, in seconds of latency that the operator would accept instead. `calls` are made
-    through this mesh, in the course of answering.
+    through this mesh, in the course of answering. `adaptive`: the proxy itself adapts how many
+    requests it has in flight, so that its limits are not ours to move.
     """
 
     name: str
     host: str | None = None
     egress_cost: float = 0.0
     calls: tuple[Call, ...] = ()
+    adaptive: bool = False
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -233,6 +235,11 @@ class Topology:
         """Clusters that at least one route uses, in the topology's order."""
         used = {name for route in self.routes for name in route.clusters}
         return tuple(name for name in self.cluster_names if name in used)
+
+    @cached_property
+    def adaptive(self) -> frozenset[str]:
+        """Clusters whose limits are not to be moved (`Cluster.adaptive`)."""
+        return frozenset(c.name for c in self.clusters if c.adaptive)
 
 
 def _unique(field: str, names: Iterable[str]) -> None:

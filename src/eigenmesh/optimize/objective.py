@@ -146,10 +146,13 @@ class Objective:
         ladder = np.ceil(np.outer(knee * self.queues.occupied, policy.ladder))
         self.ladder: Array = np.clip(ladder, guard.min_limit, guard.max_limit)
         """(clusters, levels) requests."""
+        self.initial_limits = self.limits_of(problem.incumbent)
+        # Where the proxy adapts its own limit, there is one rung: the limit in force.
+        still = np.array([name in topology.adaptive for name in self.clusters])
+        self.ladder[still] = self.initial_limits[still, None]
         # Clipping makes rungs equal; the lowest of them stands for all.
         equal = self.ladder[:, :, None] == self.ladder[:, None, :]
         self._lowest_equal: Ints = equal.argmax(axis=-1)
-        self.initial_limits = self.limits_of(problem.incumbent)
         self.initial_rungs = self.nearest_rungs(self.initial_limits)
 
     @property

@@ -28,7 +28,7 @@ from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from eigenmesh.mesh import BreakerLimits, Cluster, Plan, RetryBudget, Route, Topology
-from eigenmesh.xds import rewrite, steering
+from eigenmesh.xds import limiters, rewrite, steering
 from eigenmesh.xds.protos import KNOWN_HERE, OperatorError, message_type, parse
 from eigenmesh.xds.resource import Key, Resource
 from eigenmesh.xds.steering import SteeredRoute
@@ -78,7 +78,8 @@ class OperatorConfig:
 
     fixed: what no plan changes: listeners, clusters, endpoints, secrets, extension configurations.
     tables: the route configurations by name. steered: the routes whose weights are decided here.
-    left_alone: a line for each thing that Eigenmesh does not touch, and why.
+    left_alone: a line for each thing that Eigenmesh does not touch, and why. adaptive: the clusters
+    whose concurrency an Envoy filter already adapts (`limiters`): no limit of theirs is moved.
     In overlay mode `fixed` and `tables` are empty.
     """
 
@@ -87,11 +88,12 @@ class OperatorConfig:
     clusters: Mapping[str, ClusterMessage]
     steered: tuple[SteeredRoute, ...]
     left_alone: tuple[str, ...]
+    adaptive: frozenset[str] = frozenset()
 
     @cached_property
     def _topology(self) -> Topology:
         return Topology(
-            tuple(Cluster(name) for name in self.clusters),
+            tuple(Cluster(name, adaptive=name in self.adaptive) for name in self.clusters),
             tuple(Route(r.name, r.clusters, r.retries) for r in self.steered),
         )
 
@@ -124,6 +126,11 @@ class OperatorConfig:
             for r in self.steered
         }
         return Plan(weights, self.own_limits)
+
+    def ejecting(self) -> dict[str, str]:
+        """Steered cluster -> the thresholds of its outlier detection, if it has any."""
+        told = {n: limiters.ejects(self.clusters[n]) for n in self._topology.steered_clusters}
+        return {name: thresholds for name, thresholds in told.items() if thresholds}
 
     def stat_names(self) -> dict[str, str]:
         """Cluster -> the other name under which Envoy counts it (`alt_stat_name`)."""
@@ -170,7 +177,15 @@ def parse_operator(
         inline, unknown = rewrite.inline_tables(parsed["listeners"], given)
         tables_read = [*parsed["routes"], *inline]
         steered, not_steered = steering.find_overlay(tables_read, steer, clusters_by_name, prefix)
-        return OperatorConfig((), {}, clusters_by_name, steered, (*unknown, *not_steered))
+        adaptive = limiters.adaptive_clusters(parsed["listeners"], tables_read, clusters_by_name)
+        return OperatorConfig(
+            fixed=(),
+            tables={},
+            clusters=clusters_by_name,
+            steered=steered,
+            left_alone=(*unknown, *not_steered, *_adaptive_lines(steered, adaptive)),
+            adaptive=adaptive,
+        )
 
     config = rewrite.Rewrite(
         clusters=set(clusters_by_name),
@@ -182,6 +197,7 @@ def parse_operator(
     listeners = config.listeners(parsed["listeners"])
     clusters = config.cluster_resources(parsed["clusters"])
     steered, not_steered = steering.find(config.routes, steer, prefix)
+    adaptive = limiters.adaptive_clusters(parsed["listeners"], config.routes, clusters_by_name)
     tables = {
         table.name: RouteTable(table, config.check_routes(path, table))
         for path, table in config.routes
@@ -194,8 +210,14 @@ def parse_operator(
         tables=tables,
         clusters=clusters_by_name,
         steered=steered,
-        left_alone=(*left, *config.left, *not_steered),
+        left_alone=(*left, *config.left, *not_steered, *_adaptive_lines(steered, adaptive)),
+        adaptive=adaptive,
     )
+
+
+def _adaptive_lines(steered: Sequence[SteeredRoute], adaptive: frozenset[str]) -> Iterator[str]:
+    for name in sorted(adaptive & {cluster for route in steered for cluster in route.clusters}):
+        yield f"limits of {name}: Envoy's adaptive_concurrency filter holds its requests in flight"
 
 
 def _budget(thresholds: CircuitBreakers.Thresholds) -> RetryBudget | None:

@@ -21,9 +21,9 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from eigenmesh.xds.protos import OperatorError, walk
 from eigenmesh.xds.resource import CLUSTER, ENDPOINT, Key, Resource
 
-_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _SDS = "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig"
-_ROUTED = {
+ROUTED = {
     "envoy.config.route.v3.RouteAction": "cluster",
     "envoy.config.route.v3.WeightedCluster.ClusterWeight": "name",
     "envoy.config.route.v3.RouteAction.RequestMirrorPolicy": "cluster",
@@ -69,7 +69,7 @@ class Rewrite:
             needs: set[Key] = set()
 
             def visit(message: Any, at: str, needs: set[Key] = needs) -> None:
-                if message.DESCRIPTOR.full_name == _MANAGER:
+                if message.DESCRIPTOR.full_name == MANAGER:
                     self._manager(message, at, names)
                 self._refer(message, at, needs)
 
@@ -169,7 +169,7 @@ class Rewrite:
         needs: set[Key] = set()
 
         def visit(message: Any, at: str) -> None:
-            field = _ROUTED.get(message.DESCRIPTOR.full_name)
+            field = ROUTED.get(message.DESCRIPTOR.full_name)
             if field is None or not (cluster := getattr(message, field)):
                 return
             if cluster not in self._clusters:
@@ -200,7 +200,7 @@ def inline_tables(listeners: list[Located], given: set[str]) -> tuple[list[Locat
     left = []
 
     def visit(message: Any, at: str) -> bool:
-        if message.DESCRIPTOR.full_name != _MANAGER:
+        if message.DESCRIPTOR.full_name != MANAGER:
             return True
         kind = message.WhichOneof("route_specifier")
         if kind == "route_config":
@@ -223,7 +223,7 @@ def _table_names(listeners: list[Located], taken: set[str]) -> Iterator[str]:
     for path, listener in listeners:
 
         def visit(message: Any, _: str, listener: Any = listener) -> bool:
-            if message.DESCRIPTOR.full_name != _MANAGER:
+            if message.DESCRIPTOR.full_name != MANAGER:
                 return True
             if message.WhichOneof("route_specifier") == "route_config":
                 inline.append((listener.name, message.route_config.name))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from envoy.service.runtime.v3.rtds_pb2 import Runtime
 
-from eigenmesh.mesh import MeshError, Plan
+from eigenmesh.mesh import ENVOY_DEFAULT_LIMITS, MeshError, Plan
 from eigenmesh.mesh.plan import COUNTS, to_integers
 from eigenmesh.xds.operator import OperatorConfig, RouteTable
 from eigenmesh.xds.resource import Resource
@@ -20,6 +20,7 @@ from eigenmesh.xds.steering import SteeredRoute, put_weights
 
 Split = Mapping[str, int]
 
+_RETRIES = ("max_retries", "retry_budget")
 _LEAST_RETRIES = "retry_budget.min_retry_concurrency"
 
 
@@ -90,18 +91,23 @@ def limit_keys(
     """The runtime keys that put the plan's limits in force.
 
     grants: max_requests of one proxy by cluster, of the plan's which are all proxies'; its other
-    limits are in proportion. Raises MeshError if the plan does not fit the configuration.
+    limits are in proportion. Of a cluster that Envoy itself adapts (`OperatorConfig.adaptive`) only
+    retries are limited. Raises MeshError if the plan does not fit the configuration.
     """
     keys: dict[str, float] = {}
     for cluster, limit in plan.limits.items():
         if cluster not in config.clusters:
             raise MeshError(f"limits.{cluster}", cluster, "no such cluster is defined")
-        if limit == config.own_limits.get(cluster):
+        still = cluster in config.adaptive
+        if limit == config.own_limits.get(cluster, ENVOY_DEFAULT_LIMITS if still else None):
             # Without a key the operator's own thresholds hold, of both priorities.
             continue
         values = limit.thresholds
         if grants is not None and cluster in grants:
             values = _part(values, grants[cluster])
+        if still:
+            # Only a retry storm moves anything here.
+            values = {name: v for name, v in values.items() if name.startswith(_RETRIES)}
         # High priority too: it would silently keep 1024.
         for priority in ("default", "high"):
             for name, value in values.items():
