@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from eigenmesh.control.sidecar import make_source
-from eigenmesh.mesh import BreakerLimits, Plan
-from eigenmesh.mesh.plan import to_integers
+from eigenmesh.mesh import Plan
+from eigenmesh.mesh.plan import COUNTS, to_integers
 from eigenmesh.xds.operator import OperatorConfig
 
 from . import envoy_types
@@ -100,9 +100,10 @@ def not_in_force(envoy: Envoy, config: OperatorConfig, plan: Plan) -> list[str]:
             if wanted not in splits.get(route.route_config, []):
                 found.append(f"route {route.name}: {wanted} is not among {splits}")
         for cluster, own in plan.limits.items():
-            wanted = {name: getattr(own, name) for name in BreakerLimits.__slots__}
+            wanted = {name: getattr(own, name) for name in COUNTS}
             thresholds = config.clusters[cluster].circuit_breakers.thresholds
-            if any(t.HasField("retry_budget") for t in thresholds):
+            budgeted = any(t.HasField("retry_budget") for t in thresholds)
+            if budgeted or own.retry_budget is not None:
                 # "If this parameter is set, ... max_retries is ignored" (Thresholds.retry_budget)
                 del wanted["max_retries"]
             found += limit_mismatches({cluster: {"default": wanted, "high": wanted}}, limits)
