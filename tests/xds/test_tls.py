@@ -211,6 +211,7 @@ async def test_a_node_that_is_not_the_certificates_is_refused_with_the_reason(
         # It was sent nothing, is not among the nodes, and nobody else notices.
         assert [(e.kind, e.node_id) for e in secured.events] == [
             ("connect", "envoy-1"),
+            ("subscribe", "envoy-1"),
             ("sent", "envoy-1"),
             ("refused", "envoy-2"),
         ]
