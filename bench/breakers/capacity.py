@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from bench.breakers.figures import rate, share, under_target
 from bench.breakers.play import Scenario, options, run
-from bench.breakers.report import Column, Panel, percent, write
+from bench.breakers.report import P95, Column, Panel, percent, write
 from bench.breakers.rig import Event
 from bench.breakers.setup import SLO, Bed, Variant, static_limits
 from eigenmesh.demo.oracle import Upstream
@@ -75,13 +75,7 @@ def main() -> None:
             ],
             panels=[
                 Panel("goodput, requests/s", windows="good"),
-                Panel(
-                    "p95 of the answered, ms",
-                    windows="p95",
-                    scale=1e3,
-                    log=True,
-                    lines={1e3 * SLO: "target"},
-                ),
+                P95,
                 Panel("sum of the limits", sums="limit ", log=True),
             ],
             results=args.results,

@@ -18,9 +18,9 @@ import numpy as np
 
 from bench.breakers.figures import rate, share, under_target
 from bench.breakers.play import Scenario, options, run
-from bench.breakers.report import Column, Panel, percent, write
+from bench.breakers.report import P95, Column, Panel, percent, write
 from bench.breakers.rig import Event
-from bench.breakers.setup import SLO, Bed, Variant, knee
+from bench.breakers.setup import Bed, Variant, knee
 from eigenmesh.demo.oracle import Upstream
 
 UPSTREAMS = (Upstream("a", 4, 0.04), Upstream("b", 4, 0.04))
@@ -118,13 +118,7 @@ def main() -> None:
                     lines={2 * SAFE: "safe"},
                 ),
                 Panel("goodput, requests/s", windows="good"),
-                Panel(
-                    "p95 of the answered, ms",
-                    windows="p95",
-                    scale=1e3,
-                    log=True,
-                    lines={1e3 * SLO: "target"},
-                ),
+                P95,
             ],
             results=args.results,
             pictures=args.pictures,

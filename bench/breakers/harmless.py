@@ -16,9 +16,9 @@ from typing import Any
 
 from bench.breakers.figures import rate, share, under_target
 from bench.breakers.play import Scenario, options, run
-from bench.breakers.report import Column, Panel, percent, write
+from bench.breakers.report import P95, Column, Panel, percent, write
 from bench.breakers.rig import Event
-from bench.breakers.setup import SLO, Bed, Variant, static_limits
+from bench.breakers.setup import Bed, Variant, static_limits
 from eigenmesh.demo.oracle import Upstream
 
 UPSTREAMS = tuple(Upstream(name, 4, 0.04) for name in "abc")
@@ -74,9 +74,7 @@ def main() -> None:
                 Panel("sent, requests/s", windows="sent"),
                 Panel("blocked, requests/s", windows="blocked"),
                 Panel("sum of the limits", sums="limit ", log=True),
-                Panel(
-                    "p95 of the answered, ms", windows="p95", scale=1e3, lines={1e3 * SLO: "target"}
-                ),
+                P95,
             ],
             results=args.results,
             pictures=args.pictures,

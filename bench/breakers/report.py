@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from bench.breakers import figures
 from bench.breakers.figures import counted, spread
+from bench.breakers.setup import SLO
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Panel:
     scale: float = 1.0
     log: bool = False
     lines: Mapping[float, str] | None = None
+
+
+P95 = Panel(
+    "p95 of the answered, ms", windows="p95", scale=1e3, log=True, lines={1e3 * SLO: "target"}
+)
 
 
 def write(

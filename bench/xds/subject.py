@@ -11,8 +11,9 @@ from bench.xds import scene
 from bench.xds.child import allow_connections, obey
 from bench.xds.served import Pushes
 from eigenmesh.mesh import Plan
+from eigenmesh.xds.event import XdsEvent
 from eigenmesh.xds.operator import parse_operator
-from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.server import XdsServer
 from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.translate import Translator
 

@@ -11,8 +11,9 @@ from eigenmesh.cli.main import app
 from eigenmesh.control.settings import Settings, load_settings
 from eigenmesh.demo.processes import free_port
 from eigenmesh.mesh import BreakerLimits, Plan
+from eigenmesh.xds.event import XdsEvent
 from eigenmesh.xds.operator import OperatorConfig
-from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.server import XdsServer
 from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.translate import Translator
 

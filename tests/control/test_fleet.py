@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from eigenmesh.control.fleet import Fleet
+from eigenmesh.control.fleet import MOST_UNTAKEN, Fleet
 from eigenmesh.mesh.division import shares
 
 CLUSTER = "up"
@@ -103,6 +103,17 @@ def test_a_restart_resumes_with_what_may_be_in_force() -> None:
     again.join("a", [CLUSTER])
     again.join("b", [CLUSTER])
     assert again.aim({CLUSTER: 40}, {CLUSTER: {"a": 0.75, "b": 0.25}}) == frozenset()
+
+
+def test_who_never_answers_is_counted_with_the_most_that_it_was_told() -> None:
+    fleet = fleet_of("a")
+    for number, limit in enumerate([90, *[40, 30] * 100]):
+        fleet.aim({CLUSTER: limit}, {CLUSTER: {"a": 1.0}})
+        fleet.told("a", str(number))
+    assert fleet.most(CLUSTER) == 90
+    assert len(fleet._members["a"].untaken) <= MOST_UNTAKEN
+    assert fleet.took("a", "200")
+    assert fleet.most(CLUSTER) == 30
 
 
 def test_a_limit_that_is_the_operators_again_is_not_granted_any_more() -> None:

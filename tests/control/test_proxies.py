@@ -9,8 +9,9 @@ import pytest
 from eigenmesh.control.fleet import Grants
 from eigenmesh.control.proxies import RESUMED, Proxies
 from eigenmesh.mesh import BreakerLimits, Observation, Plan, ProxyLoad
+from eigenmesh.xds.event import XdsEvent
 from eigenmesh.xds.resource import RUNTIME, Resource
-from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.server import XdsServer
 from eigenmesh.xds.snapshot import Snapshot, TypeSet
 from eigenmesh.xds.translate import runtime
 

@@ -87,6 +87,16 @@ def steerable(resources: dict[str, Any]) -> dict[str, Any]:
     return resources
 
 
+def printed_bootstrap(settings: Path) -> str:
+    """What `eigenmesh bootstrap` prints."""
+    return subprocess.run(
+        [sys.executable, "-m", "eigenmesh", "bootstrap", "-c", str(settings)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
 @pytest.fixture
 async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stack]:
     """Parametrize indirectly with {"prometheus": True} for Prometheus instead of the scrape, with
@@ -100,12 +110,7 @@ async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         static = steerable(stage.envoy_resources(ports))
         settings |= {"overlay": True, "envoy": {"static_resources": static}}
     (tmp_path / "eigenmesh.yaml").write_text(yaml.safe_dump(settings))
-    bootstrap = subprocess.run(
-        [sys.executable, "-m", "eigenmesh", "bootstrap", "-c", str(tmp_path / "eigenmesh.yaml")],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    bootstrap = printed_bootstrap(tmp_path / "eigenmesh.yaml")
     async with AsyncExitStack() as cleanup:
         for one in stage.UPSTREAMS:
             await cleanup.enter_async_context(upstream(one, ports))

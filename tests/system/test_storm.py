@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,7 +17,7 @@ from eigenmesh.demo.loadgen import LoadGenerator
 from eigenmesh.demo.oracle import Upstream
 from eigenmesh.demo.processes import EnvoyProcess, http_get
 
-from .conftest import Stack, upstream
+from .conftest import Stack, printed_bootstrap, upstream
 
 STAYS_BAD = 8
 """Seconds after the trigger for which the storm must go on by itself."""
@@ -46,12 +44,7 @@ async def stormy(tmp_path: Path) -> AsyncIterator[Stack]:
         "envoy": {"static_resources": storm.resources(ports.envoy, ports.upstreams)},
     }
     (tmp_path / "eigenmesh.yaml").write_text(yaml.safe_dump(settings))
-    bootstrap = subprocess.run(
-        [sys.executable, "-m", "eigenmesh", "bootstrap", "-c", str(tmp_path / "eigenmesh.yaml")],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    bootstrap = printed_bootstrap(tmp_path / "eigenmesh.yaml")
     async with AsyncExitStack() as cleanup:
         for name in storm.CLUSTERS:
             one = Upstream(name, storm.SLOTS, storm.SERVICE)

@@ -18,9 +18,10 @@ import pytest
 from eigenmesh.demo.loadgen import LoadGenerator
 from eigenmesh.demo.processes import ChildProcess, EnvoyProcess, free_port
 from eigenmesh.xds.bootstrap import bootstrap
+from eigenmesh.xds.event import XdsEvent
 from eigenmesh.xds.operator import OperatorConfig, parse_operator
 from eigenmesh.xds.options import ServerOptions
-from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.server import XdsServer
 from eigenmesh.xds.translate import Translator
 from tests.envoys import EMBEDDED, OLDER
 

@@ -17,10 +17,11 @@ from envoy.service.status.v3.csds_pb2 import (
     ConfigStatus,
 )
 
+from eigenmesh.xds.event import XdsEvent
 from eigenmesh.xds.node import Grouping, NodeMatch
 from eigenmesh.xds.options import ServerOptions
 from eigenmesh.xds.resource import CLUSTER, ROUTE
-from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.server import XdsServer
 
 from .support import ask_delta, snapshot
 

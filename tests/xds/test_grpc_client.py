@@ -23,9 +23,10 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
 from eigenmesh.demo.processes import ChildProcess, free_port
 from eigenmesh.mesh import Plan
+from eigenmesh.xds.event import XdsEvent
 from eigenmesh.xds.operator import parse_operator
 from eigenmesh.xds.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource
-from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.server import XdsServer
 from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.translate import Translator
 

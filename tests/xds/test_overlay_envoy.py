@@ -15,10 +15,11 @@ from eigenmesh.demo.processes import EnvoyProcess, free_port
 from eigenmesh.mesh import BreakerLimits, Plan
 from eigenmesh.mesh.plan import to_integers
 from eigenmesh.xds.bootstrap import XDS_CLUSTER, bootstrap, bootstrap_yaml
+from eigenmesh.xds.event import XdsEvent
 from eigenmesh.xds.operator import OperatorConfig, parse_operator
 from eigenmesh.xds.overlay import OverlayTranslator
 from eigenmesh.xds.resource import RUNTIME
-from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.server import XdsServer
 from eigenmesh.xds.snapshot import Snapshot
 
 from .conftest import NAMES, ROUTES, Rig

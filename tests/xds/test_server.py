@@ -16,6 +16,7 @@ from envoy.service.discovery.v3.discovery_pb2 import (
     DiscoveryResponse,
 )
 
+from eigenmesh.xds.event import XdsEvent
 from eigenmesh.xds.resource import (
     CLUSTER,
     ENDPOINT,
@@ -25,7 +26,7 @@ from eigenmesh.xds.resource import (
     RUNTIME,
     SECRET,
 )
-from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.server import XdsServer
 
 from .support import ask_delta, ask_sotw, snapshot
 

@@ -25,11 +25,12 @@ from eigenmesh.control.sidecar import Sidecar
 from eigenmesh.demo.processes import EnvoyProcess, free_port
 from eigenmesh.xds.bootstrap import XDS_CLUSTER, bootstrap
 from eigenmesh.xds.client_tls import ClientTls, secret_files
+from eigenmesh.xds.event import XdsEvent
 from eigenmesh.xds.identity import Identity
 from eigenmesh.xds.node import Node
 from eigenmesh.xds.operator import parse_operator
 from eigenmesh.xds.resource import CLUSTER
-from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.server import XdsServer
 from eigenmesh.xds.tls import Certificates, TlsFiles
 from eigenmesh.xds.translate import Translator
 

@@ -23,6 +23,9 @@ from eigenmesh.mesh.division import divide
 KEEP_WITHIN = 0.15
 """A part this near (relative) to what is wanted stays: shares are noisy, and a change is a push."""
 
+MOST_UNTAKEN = 64
+"""Unanswered grants of one proxy that are remembered one by one."""
+
 Grants = dict[str, int]
 """Cluster -> requests in flight."""
 
@@ -95,6 +98,11 @@ class Fleet:
         member = self._members[node]
         if not member.untaken or member.untaken[-1] != (version, member.granted):
             member.untaken.append((version, dict(member.granted)))
+        if len(member.untaken) > MOST_UNTAKEN:
+            # Who does not answer must not be remembered without end: the oldest two as one.
+            (_, old), (kept, new) = member.untaken[:2]
+            both = {c: max(old.get(c, 0), new.get(c, 0)) for c in old.keys() | new.keys()}
+            member.untaken[:2] = [(kept, both)]
 
     def took(self, node: str, version: str) -> bool:
         """Says whether that leaves room for others."""

@@ -39,7 +39,6 @@ log = structlog.get_logger(__name__)
 
 Mode = Literal["observe", "auto"]
 
-
 KNOWN = 0.5
 """Stated error of a capacity below which it says what limit is too high."""
 

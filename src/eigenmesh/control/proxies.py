@@ -19,8 +19,9 @@ import structlog
 from eigenmesh.control.fleet import Fleet, Grants
 from eigenmesh.mesh import Observation, Plan
 from eigenmesh.mesh.division import shares
+from eigenmesh.xds.event import XdsEvent
 from eigenmesh.xds.resource import RUNTIME, Resource
-from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.server import XdsServer
 from eigenmesh.xds.snapshot import TypeSet
 
 log = structlog.get_logger(__name__)

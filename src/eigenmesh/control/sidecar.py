@@ -25,11 +25,12 @@ from eigenmesh.telemetry.coupled import CoupledEstimator
 from eigenmesh.telemetry.envoy_admin import EnvoyAdminSource
 from eigenmesh.telemetry.prometheus import PrometheusSource
 from eigenmesh.telemetry.source import Source
+from eigenmesh.xds.event import XdsEvent
 from eigenmesh.xds.identity import Identity
 from eigenmesh.xds.operator import OperatorConfig
 from eigenmesh.xds.overlay import OverlayTranslator
 from eigenmesh.xds.resource import ROUTE, RUNTIME, Resource
-from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.server import XdsServer
 from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.translate import Translator
 
@@ -332,26 +333,23 @@ def make_fast_source(settings: Settings) -> Source | None:
     """What is read between two decisions; None if that is off, or nothing can be."""
     fast, telemetry = settings.model.guard.fast, settings.model.telemetry
     admin = fast.admin or (telemetry.envoy.admin if telemetry.envoy else None)
-    why = (
-        "guard.fast.enabled is false"
-        if not fast.enabled
-        else "no admin address of Envoy: set guard.fast.admin"
-        if not admin
-        else "decisions are as frequent as guard.fast.interval"
-        if settings.model.interval <= fast.interval
-        else None
-    )
-    if why is not None or not admin:
-        log.info("the fast guard is off", why=why)
-        return None
-    return EnvoyAdminSource(
-        admin,
-        settings.topology,
-        settings.groups.route_stats(),
-        timeout=fast.interval,
-        max_age=settings.guard.max_age,
-        stat_names=settings.groups.stat_names(),
-    )
+    if not fast.enabled:
+        why = "guard.fast.enabled is false"
+    elif settings.model.interval <= fast.interval:
+        why = "decisions are as frequent as guard.fast.interval"
+    elif not admin:
+        why = "no admin address of Envoy: set guard.fast.admin"
+    else:
+        return EnvoyAdminSource(
+            admin,
+            settings.topology,
+            settings.groups.route_stats(),
+            timeout=fast.interval,
+            max_age=settings.guard.max_age,
+            stat_names=settings.groups.stat_names(),
+        )
+    log.info("the fast guard is off", why=why)
+    return None
 
 
 def mesh_hash(topology: Topology) -> str:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import grpc
 from grpc import RpcError
@@ -21,21 +21,13 @@ from grpc.aio import EOF  # type: ignore[attr-defined]
 from eigenmesh.xds.csds import SERVICE as CSDS
 from eigenmesh.xds.csds import ClientStatus
 from eigenmesh.xds.delta import DeltaStream
+from eigenmesh.xds.event import Kind, XdsEvent
 from eigenmesh.xds.group import Group
 from eigenmesh.xds.node import DEFAULT_GROUP, Grouping, Node
 from eigenmesh.xds.options import ServerOptions
 from eigenmesh.xds.request import ProtocolError
-from eigenmesh.xds.resource import (
-    CLUSTER,
-    ENDPOINT,
-    EXTENSION_CONFIG,
-    LISTENER,
-    ROUTE,
-    RUNTIME,
-    SECRET,
-    Key,
-    Resource,
-)
+from eigenmesh.xds.resource import Key, Resource
+from eigenmesh.xds.services import SERVICES
 from eigenmesh.xds.snapshot import Snapshot
 from eigenmesh.xds.sotw import SotwStream
 from eigenmesh.xds.status import NodeStatus, StreamStatus, by_node
@@ -46,56 +38,10 @@ log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 _AnyStream = DeltaStream | SotwStream
 
-_SERVICES: tuple[tuple[str, str, str | None], ...] = (
-    ("envoy.service.discovery.v3.AggregatedDiscoveryService", "AggregatedResources", None),
-    ("envoy.service.cluster.v3.ClusterDiscoveryService", "Clusters", CLUSTER),
-    ("envoy.service.endpoint.v3.EndpointDiscoveryService", "Endpoints", ENDPOINT),
-    ("envoy.service.listener.v3.ListenerDiscoveryService", "Listeners", LISTENER),
-    ("envoy.service.route.v3.RouteDiscoveryService", "Routes", ROUTE),
-    ("envoy.service.runtime.v3.RuntimeDiscoveryService", "Runtime", RUNTIME),
-    ("envoy.service.secret.v3.SecretDiscoveryService", "Secrets", SECRET),
-    (
-        "envoy.service.extension.v3.ExtensionConfigDiscoveryService",
-        "ExtensionConfigs",
-        EXTENSION_CONFIG,
-    ),
-)
-"""(service, what its Stream... and Delta... methods are called, the type it serves)"""
-
 _GATHER = 20e-6
 """Seconds a stream for which answers are gathered; looking at one takes about a microsecond."""
 _LAST_WORDS = 2.0
 """Seconds that a handler may take to end after its call; a few milliseconds, on an idle machine."""
-
-
-@dataclass(frozen=True, slots=True)
-class XdsEvent:
-    """Something that happened between the Envoys of a group and the server.
-
-    connect, disconnect, refused and reset concern a stream: it began, it ended, its node is not
-    served or not its certificate's, it did not read. subscribe: it asked for a type for the first
-    time, and has not been answered. fallback: the group is served an older version of a resource,
-    since it refused this one. detail: the reason. seconds: of an ack of what is current, since it
-    was published.
-    """
-
-    kind: Literal[
-        "connect",
-        "disconnect",
-        "refused",
-        "reset",
-        "subscribe",
-        "sent",
-        "ack",
-        "nack",
-        "fallback",
-    ]
-    node_id: str
-    type_url: str = ""
-    version: str = ""
-    detail: str = ""
-    group: str = ""
-    seconds: float | None = None
 
 
 @dataclass(eq=False)
@@ -192,7 +138,7 @@ class XdsServer:
                         f"Delta{methods}": self._handler(DeltaStream, only or self._only),
                     },
                 )
-                for service, methods, only in _SERVICES
+                for service, methods, only in SERVICES
                 if self._only in (None, only or self._only)
             )
         )
@@ -507,7 +453,7 @@ class XdsServer:
     def _emit(
         self,
         connection: _Connection,
-        kind: Any,
+        kind: Kind,
         type_url: str = "",
         version: str = "",
         detail: str = "",

@@ -11,6 +11,7 @@ import grpc
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, DiscoveryRequest
 from grpc.aio import EOF  # type: ignore[attr-defined]
 
+from eigenmesh.xds.event import XdsEvent
 from eigenmesh.xds.resource import (
     CLUSTER,
     ENDPOINT,
@@ -20,7 +21,7 @@ from eigenmesh.xds.resource import (
     RUNTIME,
     SECRET,
 )
-from eigenmesh.xds.server import XdsEvent, XdsServer
+from eigenmesh.xds.server import XdsServer
 from eigenmesh.xds.snapshot import Snapshot
 from tests.xds.support import Told, ask_delta, ask_sotw, parse, resource
 
