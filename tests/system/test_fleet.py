@@ -30,7 +30,11 @@ INTERVAL = 1.0
 
 @dataclass
 class Fleet:
-    """totals: the sum of what the Envoys have in force, each time that it was looked at."""
+    """totals: the sum of what the Envoys have in force, each time that it was looked at.
+
+    They are asked one after the other, so only what was found twice running is a moment's sum:
+    a limit that one has given back and another was given in between would be counted in both.
+    """
 
     sidecar: Sidecar
     envoys: dict[str, EnvoyProcess]
@@ -51,9 +55,12 @@ class Fleet:
         return found
 
     async def watch(self) -> None:
+        before: dict[str, int] = {}
         while True:
             found = await asyncio.to_thread(self.limits)
-            self.totals.append(sum(found.values()))
+            if found == before:
+                self.totals.append(sum(found.values()))
+            before = found
             await asyncio.sleep(0.01)
 
     async def send(self, **rates: float) -> None:
