@@ -1,12 +1,12 @@
-"""Scenario 4: two equal clusters behind three proxies whose shares of the traffic change.
+"""Scenario 4: one cluster behind three proxies whose shares of the traffic change.
 
     python -m bench.breakers.fleet [--seconds 150] [--repetitions 5] [--quick]
 
-The proxies bring 70, 20 and 10% of 1.3 times what the clusters can serve; after a third of the run
+The proxies bring 70, 20 and 10% of 1.3 times what the cluster can serve; after a third of the run
 the first and the last have changed places; after two thirds the last one, which has 70% then, is
-killed and its traffic gone. What a cluster may safely have in flight is 3 knees of its curve: the
+killed and its traffic gone. What the cluster may safely have in flight is 3 knees of its curve: the
 same limit on every proxy lets in three times that, and a third each turns away what others have
-room for. There are two clusters, since Eigenmesh leaves routes over a single one alone.
+room for.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from bench.breakers.rig import Event
 from bench.breakers.setup import Bed, Variant, knee
 from eigenmesh.demo.oracle import Upstream
 
-UPSTREAMS = (Upstream("a", 4, 0.04), Upstream("b", 4, 0.04))
+UPSTREAM = Upstream("a", 8, 0.04)
 PROXIES = 3
-BED = Bed(UPSTREAMS, proxies=PROXIES)
+BED = Bed((UPSTREAM,), proxies=PROXIES)
 SHARES = (0.7, 0.2, 0.1)
 LOAD = 1.3
-SAFE = 3 * knee(UPSTREAMS[0])
-"""Requests in flight at one cluster."""
-SAFELY = {len(UPSTREAMS) * SAFE: "safe"}
+SAFE = 3 * knee(UPSTREAM)
+"""Requests in flight at the cluster."""
+SAFELY = {float(SAFE): "safe"}
 
-WHOLE = {u.name: {"max_requests": SAFE} for u in UPSTREAMS}
-PART = {u.name: {"max_requests": SAFE // PROXIES} for u in UPSTREAMS}
+WHOLE = {UPSTREAM.name: {"max_requests": SAFE}}
+PART = {UPSTREAM.name: {"max_requests": SAFE // PROXIES}}
 # Eigenmesh divides what it decides; here it may decide nothing but this one limit.
 HELD = {"guard": {"min_limit": SAFE, "max_limit": SAFE}}
 VARIANTS = (
@@ -59,27 +59,22 @@ def script(seconds: float) -> Sequence[Event]:
     )
 
 
-def limits(raw: Mapping[str, Any], upstream: Upstream) -> np.ndarray:
-    """The sum of the proxies' limits of its cluster at every sample; a dead one has none."""
-    columns = [
-        values
-        for name, values in raw["samples"].items()
-        if name.startswith("limit ") and name.endswith(f" {upstream.name}")
-    ]
+def limits(raw: Mapping[str, Any]) -> np.ndarray:
+    """The sum of the proxies' limits at every sample; a dead one has none."""
+    columns = [values for name, values in raw["samples"].items() if name.startswith("limit ")]
     found = np.array([[np.nan if x is None else x for x in one] for one in columns], dtype=float)
     out: np.ndarray = np.nansum(found, axis=0)
     return out
 
 
 def overshoot(raw: Mapping[str, Any]) -> float:
-    """The largest sum of limits of one cluster, of the safe concurrency."""
-    return max(float(limits(raw, u).max()) for u in UPSTREAMS) / SAFE
+    """The largest sum of limits, of the safe concurrency."""
+    return float(limits(raw).max()) / SAFE
 
 
 def overload(raw: Mapping[str, Any]) -> float:
-    """Fraction of the samples in which an upstream had more in flight than is safe."""
-    found = np.array([raw["samples"][f"in flight {u.name}"] for u in UPSTREAMS])
-    return float((found > SAFE).any(axis=0).mean())
+    """Fraction of the samples in which the upstream had more in flight than is safe."""
+    return float((np.array(raw["samples"][f"in flight {UPSTREAM.name}"]) > SAFE).mean())
 
 
 SCENARIO = Scenario("fleet", BED, VARIANTS, script, seconds=150.0, warm_up=40.0)
@@ -92,9 +87,9 @@ def main() -> None:
     print(
         write(
             document,
-            caption=f"Two equal clusters of {BED.capacity:g} requests/s in all behind {PROXIES} "
+            caption=f"One cluster of {BED.capacity:g} requests/s behind {PROXIES} "
             f"proxies with 70, 20 and 10% of {LOAD:g} times as much; swapped in the middle third; "
-            f"in the last one the busiest proxy is killed. Safe: {SAFE} in flight at each.",
+            f"in the last one the busiest proxy is killed. Safe: {SAFE} in flight.",
             columns=[
                 Column("largest sum of limits, of the safe", overshoot, digits=2),
                 percent("an upstream beyond the safe", overload),
@@ -106,16 +101,16 @@ def main() -> None:
             ],
             panels=[
                 Panel(
-                    "sum of the limits, both clusters",
+                    "sum of the limits",
                     sums="limit ",
                     log=True,
-                    lines={2 * SAFE: "safe"},
+                    lines=SAFELY,
                 ),
                 Panel(
-                    "in flight at the upstreams",
+                    "in flight at the upstream",
                     sums="in flight",
                     log=True,
-                    lines={2 * SAFE: "safe"},
+                    lines=SAFELY,
                 ),
                 Panel("goodput, requests/s", windows="good"),
                 P95,

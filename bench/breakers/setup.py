@@ -144,6 +144,8 @@ def settings(bed: Bed, variant: Variant, ports: Ports, folder: Path) -> dict[str
         # A p95 beyond the target is nearly as bad as an error.
         "objective": {"slo": SLO, "quantile": 0.95, "slo_price": 10.0},
         "guard": {"min_limit": 2},
+        # A route over one cluster is only steered if it is asked for.
+        "steer": [ROUTE],
         "envoy": {"static_resources": _resources(bed, variant, ports, 0)},
     }
     for section, value in variant.settings.items():

@@ -57,6 +57,20 @@ def test_best_runs_both_and_takes_the_better(make_demo: Make) -> None:
     assert 0.02 < solution.predicted_latency < 0.03
 
 
+def test_a_mesh_of_routes_over_one_cluster_each_has_limits_to_decide() -> None:
+    topology = Topology(
+        (Cluster("a"), Cluster("b")), (Route("x", ("a",)), Route("y", ("b",)), Route("z", ("a",)))
+    )
+    curves = {"a": LatencyCurve(0.02, 400.0), "b": LatencyCurve(0.02, 50.0)}
+    demands = {"x": 100.0, "y": 45.0, "z": 50.0}
+    problem = Problem(topology, demands, curves, Plan.equal(topology))
+    solution = solve(problem)
+    check(problem, solution)
+    assert solution.plan.weights == {"x": {"a": 1.0}, "y": {"b": 1.0}, "z": {"a": 1.0}}
+    assert set(solution.plan.limits) == {"a", "b"}
+    assert solution.objective < solution.incumbent_objective
+
+
 def test_modes_agree_on_an_easy_mesh(make_demo: Make) -> None:
     found = {mode: solve(make_demo(solver=mode)) for mode in ("best", "variational", "classical")}
     assert solvers(found["variational"]) == {"born-machine", "qaoa"}

@@ -10,11 +10,17 @@ from typing import Any
 
 import pytest
 import yaml
-from envoy.config.route.v3.route_components_pb2 import Route
+from envoy.config.route.v3.route_components_pb2 import Route, RouteAction
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.service.runtime.v3.rtds_pb2 import Runtime
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.json_format import ParseDict
 
-from eigenmesh.mesh import BreakerLimits, Retries, RetryBudget
+from eigenmesh.mesh import BreakerLimits, Plan, Retries, RetryBudget
 from eigenmesh.xds.operator import OperatorConfig, OperatorError, parse_operator
+from eigenmesh.xds.resource import ROUTE, RUNTIME, Resource
 from eigenmesh.xds.steering import each_route
+from eigenmesh.xds.translate import Translator
 
 GOLDEN = Path(__file__).parent / "golden"
 MANAGER = (
@@ -52,6 +58,11 @@ def listener(name: str, **manager: Any) -> dict[str, Any]:
     address = {"socket_address": {"address": "127.0.0.1", "port_value": 1}}
     filters = [{"name": "http", "typed_config": config}]
     return {"name": name, "address": address, "filter_chains": [{"filters": filters}]}
+
+
+def unpacked(resource: Resource, into: Any) -> Any:
+    assert AnyMessage.FromString(resource.packed).Unpack(into)
+    return into
 
 
 def document(*routes: dict[str, Any]) -> dict[str, Any]:
@@ -239,7 +250,40 @@ def test_what_cannot_be_steered_says_why() -> None:
     by_header["route"]["weighted_clusters"]["clusters"][0] = {"cluster_header": "x-to", "weight": 1}
     config = parse_operator(document({**by_header, "name": "h"}, {**weighted(a=1), "name": "one"}))
     assert config.steered == ()
-    assert config.left_alone == ("route h: a request header picks one of its clusters",)
+    assert config.left_alone == (
+        "route h: a request header picks one of its clusters",
+        "routes over one cluster: one: name them in steer, beside the weighted ones, to have the "
+        "limits of their clusters decided",
+    )
+
+
+@pytest.mark.parametrize(
+    "action", [{"cluster": "a"}, {"weighted_clusters": {"clusters": [{"name": "a", "weight": 3}]}}]
+)
+def test_a_route_over_one_cluster_is_steered_if_it_is_named_and_its_action_stays(
+    action: dict[str, Any],
+) -> None:
+    direct = {"name": "direct", "match": {"prefix": "/"}, "route": action}
+    config = parse_operator(document(direct, {**weighted(a=1, b=1), "name": "w"}), steer=["direct"])
+    [route] = config.steered
+    assert (route.name, route.clusters, route.single) == ("direct", ("a",), True)
+    assert config.left_alone == ("route w: not listed in steer",)
+    assert config.topology().steered_clusters == ("a",)
+    plan = Plan({"direct": {"a": 1.0}}, {"a": BreakerLimits.around(20)})
+    snapshot = Translator(config).snapshot(plan)
+    [table] = snapshot.of(ROUTE).resources.values()
+    served = unpacked(table, RouteConfiguration()).virtual_hosts[0].routes[0]
+    assert served.stat_prefix == "direct"  # to count its requests by
+    assert served.route == ParseDict(action, RouteAction())
+    [layer] = snapshot.of(RUNTIME).resources.values()
+    keys = unpacked(layer, Runtime()).layer
+    assert keys["circuit_breakers.a.default.max_requests"] == 20
+    [line] = [
+        line
+        for line in parse_operator(document(direct, weighted(a=1, b=1))).left_alone
+        if "direct" in line
+    ]
+    assert line.startswith("routes over one cluster: direct: name them in steer")
 
 
 def understand(name: str) -> OperatorConfig:
@@ -258,6 +302,7 @@ def test_a_pasted_envoy_yaml_is_understood() -> None:
         "admin",
         "node",
         "layered_runtime",
+        "routes over one cluster",
     ]
     assert [c.name for c in config.topology().clusters] == ["blue", "green"]
 

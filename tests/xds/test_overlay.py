@@ -56,6 +56,18 @@ def test_what_is_steered_is_taken_as_it_is() -> None:
     assert config.original_plan().limits == {"a": BreakerLimits(200, 1024, 1024, 3)}
 
 
+def test_a_route_over_one_cluster_needs_a_stat_prefix_and_no_runtime_key() -> None:
+    action = {"match": {"prefix": "/"}, "route": {"cluster": "a"}, "name": "direct"}
+    config = parse(document({**action, "stat_prefix": "direct"}), steer=["direct"])
+    plan = Plan({"direct": {"a": 1.0}}, {"a": BreakerLimits.around(20)})
+    [layer] = OverlayTranslator(config).snapshot(plan).of(RUNTIME).resources.values()
+    found = Runtime.FromString(AnyMessage.FromString(layer.packed).value).layer
+    assert found["circuit_breakers.a.default.max_requests"] == 20
+    assert all(key.startswith("circuit_breakers.") for key in found.fields)
+    with pytest.raises(OperatorError, match="without a stat_prefix"):
+        parse(document(action), steer=["direct"])
+
+
 AT = "envoy.routes[0].virtual_hosts[0].routes[0]"
 
 

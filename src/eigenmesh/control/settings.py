@@ -211,7 +211,8 @@ class Model(Strict):
     """Serve the runtime layer and nothing else: another control plane has what `envoy` says."""
     runtime_layer: str = "eigenmesh"
     steer: list[str] | None = None
-    """Names of the routes to steer; None: every route with two or more weighted clusters."""
+    """Routes to steer; None: those with two or more weighted clusters. Of a route over one cluster
+    that is named, the limits of its cluster are decided."""
     telemetry: Telemetry
     objective: Objective = Objective()
     guard: Guard = Guard()
@@ -435,6 +436,8 @@ def _names(model: Model, topology: Topology) -> Iterator[str]:
 def _bounds(topology: Topology, guard: GuardPolicy) -> Iterator[str]:
     """Bounds that no split of a route can meet."""
     for route in topology.routes:
+        if len(route.clusters) < 2:
+            continue  # whose weight is 1 whatever they say
         all_bounds = [guard.bounds_of(route.name, cluster) for cluster in route.clusters]
         low = sum(b.min_weight for b in all_bounds)
         high = sum(b.max_weight for b in all_bounds)

@@ -103,6 +103,8 @@ def _weights(
     cuts: list[Cut],
 ) -> dict[str, float]:
     names = list(incumbent)
+    if len(names) == 1:
+        return dict(incumbent)  # it carries all of it, whatever the bounds say
     bounds = {name: policy.bounds_of(route, name) for name in names}
     lows = [bounds[n].min_weight for n in names]
     highs = [bounds[n].max_weight for n in names]

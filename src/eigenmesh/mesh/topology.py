@@ -85,7 +85,7 @@ class Retries:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route whose action is `weighted_clusters`; `name` is unique in the mesh."""
+    """A route to one or more clusters; `name` is unique in the mesh."""
 
     name: str
     clusters: tuple[str, ...]

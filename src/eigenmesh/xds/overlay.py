@@ -53,6 +53,6 @@ def weight_keys(route: SteeredRoute, split: Split) -> dict[str, int]:
     """
     if not any(split.values()):
         raise MeshError(f"weights.{route.name}", dict(split), "give a cluster a weight above 0")
-    if split == route.weights:
+    if route.single or split == route.weights:
         return {}
     return {route.runtime_key(cluster): weight for cluster, weight in split.items()}

@@ -1,8 +1,9 @@
 """Which of the operator's routes can be steered, what they are called, and how weights are put in.
 
 A route can be steered when its action is `weighted_clusters` over two or more clusters that are
-each named once. Routes stand in a virtual host's list, or deeper, in the actions of its matcher
-(xds.type.matcher.v3.Matcher, with Route or RouteList in an Any).
+each named once. One over a single cluster has no weights to move; if it is asked for by name, the
+limits of its cluster are decided. Routes stand in a virtual host's list, or deeper, in the actions
+of its matcher (xds.type.matcher.v3.Matcher, with Route or RouteList in an Any).
 
 In overlay mode (`find_overlay`) routes are not ours to change: weights are set by the runtime keys
 `<runtime_key_prefix>.<cluster>` (WeightedCluster.runtime_key_prefix), which a route must have
@@ -24,6 +25,8 @@ from eigenmesh.mesh import Retries
 from eigenmesh.xds.protos import OperatorError, walk
 
 _ROUTE = Route.DESCRIPTOR.full_name
+_NAMED = 5
+"""Routes that one line lists."""
 _RETRIED = frozenset({"5xx", "gateway-error", "reset", "retriable-status-codes"})
 """Conditions (RetryPolicy.retry_on) that an upstream in trouble meets."""
 
@@ -36,6 +39,7 @@ class SteeredRoute:
     vhost.<virtual_host>.route.<stat_prefix>. weights: the operator's own, by cluster, in its order.
     host, ordinal: where it stands in its route configuration. runtime_key_prefix: the operator's
     own; empty if there is none. retries: by its retry policy or its virtual host's.
+    single: it is over one cluster, whatever its action is called; the weight of 1 is not written.
     """
 
     name: str
@@ -48,6 +52,7 @@ class SteeredRoute:
     path: str
     runtime_key_prefix: str = ""
     retries: Retries = field(default_factory=Retries)
+    single: bool = False
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -60,7 +65,7 @@ class SteeredRoute:
 
 @dataclass(frozen=True)
 class _Found:
-    """A weighted route; `obstacle` says why it cannot be steered, if so."""
+    """A route; `obstacle` says why it cannot be steered, if so."""
 
     route: SteeredRoute
     given_name: str
@@ -117,10 +122,10 @@ def find(
     """The routes to steer in these (path, message)s, and a line for each weighted route that is
     left alone. Gives every steered route a stat_prefix.
 
-    steer: names of those to steer, without `prefix`; None: all that can be. prefix: what all
-    names begin with. Raises OperatorError.
+    steer: names of those to steer, without `prefix`; None: all that have weights and can be.
+    prefix: what all names begin with. Raises OperatorError.
     """
-    found = _unnamed_prefixes(_distinct_prefixes(_named(list(_weighted(configs)), prefix)))
+    found = _unnamed_prefixes(_distinct_prefixes(_named(_each(configs), prefix)))
     chosen, left = _choose(found, steer, prefix)
     _write_prefixes({config.name: config for _, config in configs}, chosen)
     return chosen, left
@@ -136,7 +141,7 @@ def find_overlay(
 
     clusters: those whose limits are known.
     """
-    found = _distinct_prefixes(_named(list(_weighted(configs)), prefix))
+    found = _distinct_prefixes(_named(_each(configs), prefix))
     found = _steerable_as_they_are(found, _runtime_keys(configs), clusters)
     return _choose(found, steer, prefix)
 
@@ -149,20 +154,39 @@ def _choose(
         where = f"steer[{index}]"
         if name not in by_name:
             names = ", ".join(n for n, f in by_name.items() if not f.obstacle) or "none"
-            raise OperatorError(where, name, f"no such weighted route; use one of: {names}")
+            raise OperatorError(where, name, f"no such route to clusters; use one of: {names}")
         if by_name[name].obstacle:
             raise OperatorError(where, name, f"cannot be steered: {by_name[name].obstacle}")
-    wanted = {prefix + name for name in (by_name if steer is None else steer)}
+    if steer is None:
+        steer = [name for name, f in by_name.items() if not f.route.single]
+    wanted = {prefix + name for name in steer}
     chosen = tuple(f.route for f in found if f.route.name in wanted and not f.obstacle)
+    rest = [f for f in found if f.route.name not in wanted or f.obstacle]
     left = [
         f"route {f.route.name}: {f.obstacle or 'not listed in steer'}"
-        for f in found
-        if f.route.name not in wanted or f.obstacle
+        for f in rest
+        if not f.route.single
     ]
+    if singles := [f.route.name for f in rest if f.route.single and not f.obstacle]:
+        left.append(_single_line(singles))
     return chosen, left
 
 
-def _weighted(configs: Sequence[tuple[str, RouteConfiguration]]) -> Iterator[_Found]:
+def _single_line(names: Sequence[str]) -> str:
+    some, more = names[:_NAMED], len(names) - _NAMED
+    rest = f" and {more} more" if more > 0 else ""
+    return (
+        f"routes over one cluster: {', '.join(some)}{rest}: name them in steer, beside the "
+        "weighted ones, to have the limits of their clusters decided"
+    )
+
+
+def _each(configs: Sequence[tuple[str, RouteConfiguration]]) -> list[_Found]:
+    """The routes to clusters, those with weights first: they come first to their names."""
+    return sorted(_to_clusters(configs), key=lambda found: found.route.single)
+
+
+def _to_clusters(configs: Sequence[tuple[str, RouteConfiguration]]) -> Iterator[_Found]:
     for path, config in configs:
         for host, virtual_host in enumerate(config.virtual_hosts):
             here: list[_Found] = []
@@ -177,9 +201,13 @@ def _weighted(configs: Sequence[tuple[str, RouteConfiguration]]) -> Iterator[_Fo
                 here: list[_Found] = here,
             ) -> None:
                 weighted = route.route.weighted_clusters
-                if len(weighted.clusters) < 2:
-                    return
                 weights = {c.name: c.weight.value for c in weighted.clusters}
+                single = len(weighted.clusters) < 2
+                if single:
+                    only = route.route.cluster or next(iter(weights), "")
+                    if not only:
+                        return
+                    weights = {only: 1}
                 steered = SteeredRoute(
                     name=f"{config.name}/{virtual_host.name}/{number}",
                     route_config=config.name,
@@ -191,6 +219,7 @@ def _weighted(configs: Sequence[tuple[str, RouteConfiguration]]) -> Iterator[_Fo
                     path=at,
                     runtime_key_prefix=weighted.runtime_key_prefix,
                     retries=_retries(route, virtual_host),
+                    single=single,
                 )
                 here.append(_Found(steered, route.name, route.stat_prefix, _obstacle(route, at)))
 
@@ -216,6 +245,8 @@ def _retries(route: Route, virtual_host: VirtualHost) -> Retries:
 
 def _obstacle(route: Route, path: str) -> str:
     clusters = route.route.weighted_clusters.clusters
+    if not clusters:
+        return ""
     if any(c.cluster_header for c in clusters):
         return "a request header picks one of its clusters"
     if route.route.weighted_clusters.header_name:
@@ -288,9 +319,11 @@ def _steerable_as_they_are(
 
     def obstacles(f: _Found) -> Iterator[str]:
         route = f.route
-        whole = f.given_prefix and route.runtime_key_prefix
+        whole = f.given_prefix and (route.runtime_key_prefix or route.single)
         prefix = "" if whole else _free_prefix(route.name, taken)
-        if not route.runtime_key_prefix:
+        if route.single:
+            pass  # nothing to move
+        elif not route.runtime_key_prefix:
             yield (
                 "without a runtime_key_prefix its weights cannot be moved: add "
                 f"`runtime_key_prefix: {prefix}` to {route.path}.route.weighted_clusters"

@@ -36,7 +36,9 @@ class Translator:
         self._runtime_layer = runtime_layer
         self._splits = Splits(config)
         self._tables = {
-            name: _Table(table, [r for r in config.steered if r.route_config == name])
+            name: _Table(
+                table, [r for r in config.steered if r.route_config == name and not r.single]
+            )
             for name, table in config.tables.items()
         }
 
