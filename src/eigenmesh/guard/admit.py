@@ -61,6 +61,32 @@ def admit(
     return Guarded(plan, tuple(cuts), True, f"predicted gain {gain:.1%}")
 
 
+def step(topology: Topology, incumbent: Plan, target: Plan, policy: GuardPolicy) -> Plan:
+    """One bounded step from the plan in force toward a plan that was asked for; the plan itself
+    once it is near enough. No deadband and no gain: whoever asks has their reasons. Gradually,
+    because what gets its traffic back all at once may have been scaled down meanwhile."""
+    willing = replace(policy, deadband=0.0)
+    cuts: list[Cut] = []
+    weights = {
+        route.name: _weights(
+            route.name, incumbent.weights[route.name], target.weights[route.name], willing, cuts
+        )
+        for route in topology.routes
+    }
+    limits = dict(target.limits)
+    for cluster, wanted in target.limits.items():
+        if (old := incumbent.limits.get(cluster)) is not None:
+            factor = policy.max_limit_step
+            most, least = (
+                math.floor(old.max_requests * factor),
+                math.ceil(old.max_requests / factor),
+            )
+            allowed = min(max(wanted.max_requests, least), most)
+            if allowed != wanted.max_requests:
+                limits[cluster] = BreakerLimits.around(allowed)
+    return Plan(weights, limits)
+
+
 def _weights(
     route: str,
     incumbent: Mapping[str, float],

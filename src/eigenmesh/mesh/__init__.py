@@ -11,7 +11,15 @@ from eigenmesh.mesh.decision import Action, Candidate, Cut, Decision
 from eigenmesh.mesh.errors import MeshError
 from eigenmesh.mesh.observation import Cause, ClusterObservation, Observation, ProxyLoad
 from eigenmesh.mesh.plan import BreakerLimits, Plan
-from eigenmesh.mesh.policy import Bounds, GuardPolicy, ObjectivePolicy, ProbePolicy, Scenario
+from eigenmesh.mesh.policy import (
+    Bounds,
+    FreezeWindow,
+    GuardPolicy,
+    ObjectivePolicy,
+    ProbePolicy,
+    Scenario,
+    VerifyPolicy,
+)
 from eigenmesh.mesh.topology import Call, Cluster, Host, Route, Topology
 
 __all__ = [
@@ -27,6 +35,7 @@ __all__ = [
     "CurveEstimate",
     "Cut",
     "Decision",
+    "FreezeWindow",
     "GuardPolicy",
     "Host",
     "LatencyCurve",
@@ -40,6 +49,7 @@ __all__ = [
     "Route",
     "Scenario",
     "Topology",
+    "VerifyPolicy",
     "admitted_latency",
     "blocked_fraction",
 ]
