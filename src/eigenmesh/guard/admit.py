@@ -12,7 +12,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from eigenmesh.mesh import BreakerLimits, Cut, GuardPolicy, Plan, Topology
+from eigenmesh.mesh import (
+    ENVOY_DEFAULT_LIMITS,
+    BreakerLimits,
+    Cut,
+    GuardPolicy,
+    Plan,
+    Topology,
+)
 
 LIMIT_DEADBAND = 0.1
 """A limit that would move by less than this fraction stays: rungs follow noisy curves."""
@@ -93,6 +100,32 @@ def _useless(
         if ceiling is not None and ceiling < old.max_requests > new.max_requests:
             found[cluster] = new
     return found
+
+
+def step(incumbent: Plan, target: Plan, policy: GuardPolicy) -> Plan:
+    """One bounded step from the plan in force toward a plan that was asked for; the plan itself
+    once it is near enough. No bound, deadband or gain: whoever asks has their reasons, and it was
+    in force before. Gradually, because what gets its traffic back all at once may have been scaled
+    down meanwhile."""
+    weights = {}
+    for route, wanted in target.weights.items():
+        old = incumbent.weights.get(route, wanted)
+        move = max(abs(wanted[name] - old[name]) for name in wanted)
+        part = min(1.0, policy.max_step / move) if move > 0 else 1.0
+        weights[route] = (
+            dict(wanted)
+            if part == 1.0
+            else {name: old[name] + part * (wanted[name] - old[name]) for name in wanted}
+        )
+    limits = dict(target.limits)
+    for cluster, limit in incumbent.limits.items():
+        # Where the target leaves the limit to Envoy, that is on the way, too.
+        aim = target.limits.get(cluster, ENVOY_DEFAULT_LIMITS).max_requests
+        old_limit = limit.max_requests
+        least, most = old_limit / policy.max_limit_step, old_limit * policy.max_limit_step
+        if not least <= aim <= most:
+            limits[cluster] = BreakerLimits.around(round(min(max(aim, least), most)))
+    return Plan(weights, limits)
 
 
 def _weights(

@@ -13,18 +13,20 @@ from eigenmesh.mesh.breaker import (
 )
 from eigenmesh.mesh.coupling import Calls, Pools
 from eigenmesh.mesh.curve import CurveEstimate, LatencyCurve
-from eigenmesh.mesh.decision import Action, Candidate, Cut, Decision
+from eigenmesh.mesh.decision import Action, Candidate, Check, Cut, Decision, Verdict
 from eigenmesh.mesh.errors import MeshError
 from eigenmesh.mesh.observation import Cause, ClusterObservation, Observation, ProxyLoad
 from eigenmesh.mesh.plan import ENVOY_DEFAULT_LIMITS, BreakerLimits, Plan, RetryBudget
 from eigenmesh.mesh.policy import (
     Bounds,
     FastPolicy,
+    FreezeWindow,
     GuardPolicy,
     ObjectivePolicy,
     ProbePolicy,
     Scenario,
     StormPolicy,
+    VerifyPolicy,
 )
 from eigenmesh.mesh.topology import Call, Cluster, Host, Retries, Route, Topology
 
@@ -38,12 +40,14 @@ __all__ = [
     "Calls",
     "Candidate",
     "Cause",
+    "Check",
     "Cluster",
     "ClusterObservation",
     "CurveEstimate",
     "Cut",
     "Decision",
     "FastPolicy",
+    "FreezeWindow",
     "GuardPolicy",
     "Host",
     "LatencyCurve",
@@ -60,6 +64,8 @@ __all__ = [
     "Scenario",
     "StormPolicy",
     "Topology",
+    "Verdict",
+    "VerifyPolicy",
     "admitted_latency",
     "blocked_fraction",
     "goodput",

@@ -17,6 +17,11 @@ class Action(StrEnum):
     PUSH = "push"
     HOLD = "hold"
     RECOMMEND = "recommend"
+    """The mode is observe: this is what would have been pushed."""
+    AWAIT = "await"
+    """The mode is approve: the plan waits for a yes."""
+    ROLLBACK = "rollback"
+    """A bounded step back, toward the last good plan or one that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,42 @@ class Cut:
     allowed: float
 
 
+class Verdict(StrEnum):
+    WAITING = "waiting"
+    """For more windows."""
+    ACCEPTED = "accepted"
+    WORSE = "worse"
+    INCONCLUSIVE = "inconclusive"
+    VOID = "void"
+    """The mesh itself changed: nothing can be said of the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was found of the plan in force after one window.
+
+    change: of the latency against the good plan's, a fraction (0.1: a tenth worse), with its
+    standard error; None before there are two windows. windows: since the departure. failed:
+    windows in a row in which the plan was worse, whatever chance may have to do with it.
+    """
+
+    verdict: Verdict
+    windows: int
+    change: float | None = None
+    error: float | None = None
+    failed: int = 0
+
+    @property
+    def why(self) -> str:
+        """For people."""
+        if self.change is None:
+            return f"{self.verdict}: {self.windows} windows since the last good plan"
+        return (
+            f"{self.verdict}: {self.change:+.1%} (standard error {self.error:.1%}) against the "
+            f"last good plan in {self.windows} windows"
+        )
+
+
 @dataclass(frozen=True)
 class Decision:
     """`number` counts decisions of this mesh from 1, over restarts. `why` is one sentence.
@@ -52,7 +93,8 @@ class Decision:
     proposed: the optimiser's plan; plan: what the guard left of it (the incumbent on HOLD).
     predicted, incumbent_predicted: objective in seconds per request, None without curves.
     predicted_latency: rate-weighted mean in seconds under `plan` at the demand expected next.
-    couplings: what was known of shared hosts and calls (`Topology.strengths`).
+    couplings: what was known of shared hosts and calls (`Topology.strengths`). check: of the plan
+    that was in force before, by what its windows show.
     """
 
     number: int
@@ -70,3 +112,4 @@ class Decision:
     predicted_latency: float | None = None
     seconds: float = 0.0
     couplings: Mapping[str, float] = field(default_factory=dict)
+    check: Check | None = None

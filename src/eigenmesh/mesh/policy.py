@@ -145,19 +145,58 @@ class FastPolicy:
 
 
 @dataclass(frozen=True)
+class VerifyPolicy:
+    """How a plan is held to its promise; see `guard.verify`.
+
+    windows, patience: observations before the first and the last verdict. tolerance: by how much
+    (relative) a plan may be worse than the last good one. doubtful: probability that a plan which
+    is no worse than that is rolled back. doubt: how far (relative) predictions are off where
+    nothing is known of it. rollbacks: so many within `within` seconds end the steering; 0: never.
+    """
+
+    windows: int = 3
+    patience: int = 12
+    tolerance: float = 0.05
+    doubtful: float = 0.01
+    doubt: float = 0.3
+    rollbacks: int = 3
+    within: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.windows < 2:
+            raise MeshError("verify.windows", self.windows, "use 2 or more: one has no spread")
+        if self.patience < self.windows:
+            raise MeshError("verify.patience", self.patience, f"use {self.windows} or more")
+        if not 0.0 < self.doubtful < 0.5:
+            raise MeshError("verify.doubtful", self.doubtful, "use a probability below one half")
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeWindow:
+    """Nothing is pushed for `seconds` from each time that `cron` names, in the time zone `zone`."""
+
+    cron: str
+    seconds: float
+    zone: str = "UTC"
+
+
+@dataclass(frozen=True)
 class GuardPolicy:
     """What may be pushed.
 
-    bounds: for every route; `cluster_bounds` overrides them by (route, cluster), and by
-    (route, "") for a whole route.
-    max_step: largest change of one weight in one push. deadband: changes of all weights of a
-    route smaller than this are not pushed. probe_floor: smallest share that keeps a cluster's
-    curve observable. min_gain: relative predicted improvement below which nothing is pushed.
-    max_limit_step: largest factor by which one limit moves in one push.
-    min_limit, max_limit: range of max_requests. false_open: largest fraction of a normal demand
-    (below the capacity) that a limit may be expected to turn away.
-    max_age: seconds; older data is no data. probe: none by default. storm: of retries.
-    fast: between decisions.
+    bounds: for every route; `cluster_bounds` overrides them by (route, cluster), and by (route,
+    "") for a whole route. max_step: largest change of one weight in one push. deadband: changes of
+    all weights of a route smaller than this are not pushed. probe_floor: smallest share that keeps
+    a cluster's curve observable. min_gain: relative predicted improvement below which nothing is
+    pushed. max_limit_step: largest factor by which one limit moves in one push. min_limit,
+    max_limit: range of max_requests. false_open: largest fraction of a normal demand (below the
+    capacity) that a limit may be expected to turn away. max_age: seconds; older data is no data.
+    probe: none by default. storm: of retries. fast: between decisions.
+
+    bake: seconds after a push in which no other is made. changes_per_hour: pushes in any hour; 0:
+    no such limit. freeze: when nothing is pushed. canaries: (route, cluster) -> largest weight
+    until the cluster is promoted. surge: growth of the demand, relative to what was expected, from
+    which weights are drawn toward the clusters' shares of the capacity. verify: after each push.
     """
 
     bounds: Bounds = field(default_factory=Bounds)
@@ -174,6 +213,12 @@ class GuardPolicy:
     probe: ProbePolicy = field(default_factory=ProbePolicy)
     storm: StormPolicy = field(default_factory=StormPolicy)
     fast: FastPolicy = field(default_factory=FastPolicy)
+    bake: float = 0.0
+    changes_per_hour: int = 0
+    freeze: tuple[FreezeWindow, ...] = ()
+    canaries: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    surge: float = 1.5
+    verify: VerifyPolicy = field(default_factory=VerifyPolicy)
 
     def bounds_of(self, route: str, cluster: str) -> Bounds:
         """Bounds of one weight, the probe floor included."""
