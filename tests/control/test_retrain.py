@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from eigenmesh.cli.main import app
 from eigenmesh.control.journal import Journal
-from eigenmesh.control.loop import with_default_limits
+from eigenmesh.control.proposal import with_default_limits
 from eigenmesh.control.settings import load_settings
 from eigenmesh.mesh import (
     Action,

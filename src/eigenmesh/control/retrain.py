@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from eigenmesh.control.journal import Journal
-from eigenmesh.control.loop import with_default_limits
+from eigenmesh.control.proposal import with_default_limits
 from eigenmesh.control.settings import Settings
 from eigenmesh.mesh import Decision, MeshError
 from eigenmesh.mesh.curve import Array

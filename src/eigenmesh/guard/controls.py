@@ -36,6 +36,7 @@ class Controls:
     until which nothing is pushed. held: why the steering ended by itself, until it is resumed.
     pins: route -> cluster -> weight that it keeps. promoted: canaries (route, cluster) that are
     none any more. overrides: settings of the guard that were changed live, by their names.
+    target: a plan that is gone back to, a step at a time, and why.
     """
 
     mode: Mode = Mode.OBSERVE
@@ -47,6 +48,8 @@ class Controls:
     pins: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     promoted: frozenset[tuple[str, str]] = frozenset()
     overrides: Mapping[str, float] = field(default_factory=dict)
+    target: Plan | None = None
+    target_why: str = ""
 
     def mode_of_route(self, route: str) -> Mode:
         return _stricter(self.mode, self.routes.get(route, Mode.AUTO))
@@ -75,6 +78,8 @@ class Controls:
             "pins": {route: dict(pins) for route, pins in self.pins.items()},
             "promoted": sorted(map(list, self.promoted)),
             "overrides": dict(self.overrides),
+            "target": self.target.to_dict() if self.target else None,
+            "target_why": self.target_why,
         }
 
     @classmethod
@@ -89,6 +94,8 @@ class Controls:
             data["pins"],
             frozenset((route, cluster) for route, cluster in data["promoted"]),
             data["overrides"],
+            Plan.from_dict(data["target"]) if data["target"] else None,
+            data["target_why"],
         )
 
 

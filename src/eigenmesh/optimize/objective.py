@@ -323,6 +323,10 @@ class Objective:
     def predicted_latency(self, plan: Plan) -> float:
         """Mean latency in seconds of what enters from outside and is admitted, calls and all, at
         the observed demand."""
+        return self.outcome(plan)[0]
+
+    def outcome(self, plan: Plan) -> tuple[float, float]:
+        """`predicted_latency`, and the fraction of the attempts that breakers turn away."""
         w, limits = self.weights_of(plan), self.limits_of(plan)
         offered = self.loads(w)
         blocked = self.queues.blocked(offered, self.queues.felt(offered, offered), limits)
@@ -331,7 +335,8 @@ class Objective:
         felt = self.queues.felt(load, load * (1.0 - blocked))
         admitted = load * (1.0 - self.queues.blocked(load, felt, limits))
         visits = offered.sum() / self.total
-        return float(visits * self.queues.time(load, felt, limits).sum() / admitted.sum())
+        latency = visits * self.queues.time(load, felt, limits).sum() / admitted.sum()
+        return float(latency), float(1.0 - admitted.sum() / load.sum())
 
     def limit_ranges(self, plan: Plan, probability: float) -> dict[str, tuple[int, int]]:
         """Cluster -> the smallest limit that turns away at most this fraction of what the plan
