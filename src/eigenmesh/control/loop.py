@@ -14,9 +14,12 @@ from typing import Literal, Protocol
 
 import structlog
 
+from eigenmesh.control.audit import AuditEntry
 from eigenmesh.control.journal import Journal, JournalWriteError
 from eigenmesh.control.metrics import Metrics
 from eigenmesh.guard import FastGuard, LimitRange, Prober, Storm, admit, lacking
+from eigenmesh.guard.controls import Controls
+from eigenmesh.guard.controls import Mode as ControlMode
 from eigenmesh.mesh import (
     ENVOY_DEFAULT_LIMITS,
     Action,
@@ -132,7 +135,9 @@ class ControlLoop:
 
     async def set_mode(self, mode: Mode) -> None:
         """Raises JournalWriteError when the mode cannot be recorded; it is then unchanged."""
-        await asyncio.to_thread(self._journal.put_mode, mode)
+        controls = Controls(ControlMode(mode)).to_dict()
+        entry = AuditEntry(self._clock(), "api", "SetMode", {"mode": mode})
+        await asyncio.to_thread(self._journal.put_controls, controls, entry)
         log.info("mode set", mode=mode, before=self.mode)
         self.mode = mode
         if self._storm.dampings:

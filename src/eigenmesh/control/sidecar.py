@@ -81,8 +81,9 @@ class Sidecar:
         self._settings = settings
         model = settings.model
         self.metrics = Metrics()
-        self.journal = Journal(model.journal)
+        self.journal = Journal(model.journal.path, keep=model.journal.retention())
         self._mesh_hash = mesh_hash(settings.topology)
+        self.journal.put_originals(settings.groups.original_plan(), self._mesh_hash)
         resumed = self.journal.resume(self._mesh_hash)
         plan = resumed.plan or settings.groups.original_plan()
         if resumed.plan is not None:
@@ -127,7 +128,9 @@ class Sidecar:
                 max_age=settings.guard.max_age,
             )
         self._worker = Worker()
-        mode: Mode = "auto" if (resumed.mode or model.mode) == "auto" else "observe"
+        mode: Mode = (
+            "auto" if (resumed.controls or {}).get("mode", model.mode) == "auto" else "observe"
+        )
         self.loop = ControlLoop(
             LoopSettings(
                 topology=settings.topology,
