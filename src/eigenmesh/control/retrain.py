@@ -82,8 +82,8 @@ def retrain(
 
 
 def _newest(journal: Journal, count: int) -> Iterator[Decision]:
-    for row in journal.decisions(count):
-        decision = journal.decision(row["number"])
+    for row in journal.page(count):
+        decision = journal.decision(row.number)
         if decision is not None:
             yield decision
 

@@ -21,6 +21,7 @@ from eigenmesh.control.circuit_settings import Circuits
 from eigenmesh.control.duration import Seconds
 from eigenmesh.control.fast_settings import FastSettings
 from eigenmesh.control.groups import Groups, GroupSettings
+from eigenmesh.control.journal_settings import JournalSettings
 from eigenmesh.control.listen import Address, Listen, NodeTls, XdsListen, is_loopback
 from eigenmesh.control.storm_settings import StormSettings
 from eigenmesh.control.strict import Strict
@@ -206,7 +207,7 @@ class Model(Strict):
     xds: XdsListen = XdsListen(listen="127.0.0.1:18000")
     api: Listen = Listen(listen="127.0.0.1:18001")
     http: Listen = Listen(listen="127.0.0.1:18002")
-    journal: Path = Path("eigenmesh.sqlite")
+    journal: JournalSettings = JournalSettings()
     overlay: bool = False
     """Serve the runtime layer and nothing else: another control plane has what `envoy` says."""
     runtime_layer: str = "eigenmesh"

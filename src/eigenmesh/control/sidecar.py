@@ -86,8 +86,9 @@ class Sidecar:
         self._settings = settings
         model = settings.model
         self.metrics = Metrics()
-        self.journal = Journal(model.journal)
+        self.journal = Journal(model.journal.path, keep=model.journal.retention())
         self._mesh_hash = mesh_hash(settings.topology)
+        self.journal.put_originals(settings.groups.original_plan(), self._mesh_hash)
         resumed = self.journal.resume(self._mesh_hash)
         plan = resumed.plan or settings.groups.original_plan()
         if resumed.plan is not None:
@@ -135,7 +136,7 @@ class Sidecar:
         controls = (
             Controls.from_dict(resumed.controls)
             if resumed.controls
-            else Controls(Mode(resumed.mode or model.mode))
+            else Controls(Mode(model.mode))
         )
         self.loop = ControlLoop(
             LoopSettings(

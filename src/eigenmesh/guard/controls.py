@@ -94,8 +94,8 @@ class Controls:
             data["pins"],
             frozenset((route, cluster) for route, cluster in data["promoted"]),
             data["overrides"],
-            Plan.from_dict(data["target"]) if data["target"] else None,
-            data["target_why"],
+            Plan.from_dict(target) if (target := data.get("target")) else None,
+            data.get("target_why", ""),
         )
 
 
