@@ -14,7 +14,9 @@ import typer
 from eigenmesh import __version__
 
 if TYPE_CHECKING:
+    from eigenmesh.api.client import MeshClient
     from eigenmesh.control.settings import Settings, SettingsError
+    from eigenmesh.v1 import mesh_pb2 as pb
 
 T = TypeVar("T")
 
@@ -326,7 +328,10 @@ def status(address: AddressOption = DEFAULT_API) -> None:
     """
     from eigenmesh.cli.status import show_mesh
 
-    show_mesh(_call(address, lambda client: client.get_mesh()))
+    async def both(client: MeshClient) -> tuple[pb.Mesh, list[pb.Node]]:
+        return await client.get_mesh(), [node async for node in client.list_nodes()]
+
+    show_mesh(*_call(address, both))
 
 
 @ctl.command()
@@ -353,7 +358,10 @@ def nodes(address: AddressOption = DEFAULT_API) -> None:
     """
     from eigenmesh.cli.status import show_nodes
 
-    show_nodes(_call(address, lambda client: client.get_mesh()))
+    async def listed(client: MeshClient) -> list[pb.Node]:
+        return [node async for node in client.list_nodes()]
+
+    show_nodes(_call(address, listed))
 
 
 @ctl.command()

@@ -10,11 +10,11 @@ from rich.table import Table
 from eigenmesh.v1 import mesh_pb2 as pb
 
 
-def show_mesh(mesh: pb.Mesh, console: Console | None = None) -> None:
+def show_mesh(mesh: pb.Mesh, nodes: Sequence[pb.Node], console: Console | None = None) -> None:
     """Prints the mesh to standard output; colours are off when it is piped."""
     console = console or Console()
     mode = pb.Mode.Name(mesh.mode).removeprefix("MODE_").lower()
-    console.print(f"mesh [bold]{mesh.name}[/bold], mode [bold]{mode}[/bold]")
+    console.print(f"mesh [bold]{mesh.id}[/bold], mode [bold]{mode}[/bold]")
     decision = mesh.latest_decision if mesh.HasField("latest_decision") else None
     if decision is not None:
         action = pb.Decision.Action.Name(decision.action).removeprefix("ACTION_").lower()
@@ -22,19 +22,19 @@ def show_mesh(mesh: pb.Mesh, console: Console | None = None) -> None:
     console.print(_clusters(mesh, decision))
     if mesh.division:
         console.print(f"limits are {mesh.division}:")
-        console.print(_parts(mesh))
-    console.print(_nodes(mesh))
+        console.print(_parts(nodes))
+    console.print(_nodes(nodes))
 
 
-def _parts(mesh: pb.Mesh) -> Table:
+def _parts(nodes: Sequence[pb.Node]) -> Table:
     """Every Envoy's part of the clusters' limits."""
     table = Table()
     table.add_column("node")
-    nodes = {node.id: node.max_requests for node in mesh.nodes}
-    clusters = sorted({cluster for parts in nodes.values() for cluster in parts})
+    granted = {node.id: node.max_requests for node in nodes}
+    clusters = sorted({cluster for parts in granted.values() for cluster in parts})
     for cluster in clusters:
         table.add_column(cluster, justify="right")
-    for node, parts in nodes.items():
+    for node, parts in granted.items():
         table.add_row(node, *(str(parts[c]) if c in parts else "own" for c in clusters))
     return table
 
@@ -70,17 +70,17 @@ def _clusters(mesh: pb.Mesh, decision: pb.Decision | None) -> Table:
     return table
 
 
-def show_nodes(mesh: pb.Mesh, console: Console | None = None) -> None:
+def show_nodes(nodes: Sequence[pb.Node], console: Console | None = None) -> None:
     """Every Envoy and type: what it asked for, has been sent, and has accepted."""
-    (console or Console()).print(_nodes(mesh))
+    (console or Console()).print(_nodes(nodes))
 
 
-def _nodes(mesh: pb.Mesh) -> Table:
+def _nodes(nodes: Sequence[pb.Node]) -> Table:
     table = Table(title="Envoys", title_justify="left")
     columns = ("node", "cluster", "group", "type", "subscribed", "sent", "ACKed", "state")
     for name in (*columns, "answered"):
         table.add_column(name)
-    for node in mesh.nodes:
+    for node in nodes:
         for s in node.subscriptions:
             table.add_row(
                 node.id,
