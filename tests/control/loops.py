@@ -8,8 +8,8 @@ from pathlib import Path
 
 from eigenmesh.control.journal import Journal
 from eigenmesh.control.loop import ControlLoop
-from eigenmesh.control.proposal import LoopSettings, Solver
 from eigenmesh.control.metrics import Metrics
+from eigenmesh.control.proposal import LoopSettings, Solver
 from eigenmesh.guard.controls import Controls, Mode
 from eigenmesh.mesh import Cluster, GuardPolicy, ObjectivePolicy, Plan, Route, Topology
 from eigenmesh.telemetry.coupled import CoupledEstimator

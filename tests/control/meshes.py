@@ -6,8 +6,10 @@ import math
 import random
 
 from eigenmesh.control.journal import Journal
-from eigenmesh.control.loop import ControlLoop, LoopSettings
+from eigenmesh.control.loop import ControlLoop
 from eigenmesh.control.metrics import Metrics
+from eigenmesh.control.proposal import LoopSettings
+from eigenmesh.guard.controls import Controls, Mode
 from eigenmesh.mesh import (
     Cluster,
     ClusterObservation,
@@ -80,7 +82,7 @@ class Simulation:
                 TOPOLOGY, ObjectivePolicy(), GuardPolicy(), INTERVAL, 5.0, "classical", "mesh-1"
             ),
             plan=source.plan,
-            mode="auto",
+            controls=Controls(Mode.AUTO),
             number=0,
             source=source,
             estimator=CoupledEstimator(TOPOLOGY),

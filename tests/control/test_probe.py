@@ -8,9 +8,9 @@ import pytest
 
 from eigenmesh.control.journal import Journal
 from eigenmesh.control.loop import ControlLoop
+from eigenmesh.control.metrics import Metrics
 from eigenmesh.control.proposal import LoopSettings
 from eigenmesh.guard.controls import Controls, Mode
-from eigenmesh.control.metrics import Metrics
 from eigenmesh.mesh import (
     Action,
     Cluster,

@@ -14,7 +14,7 @@ from eigenmesh.api.convert import MODES, decision_message, node_message, plan_me
 from eigenmesh.api.names import id_of, mesh_name
 from eigenmesh.control.journal import Journal, JournalError, JournalWriteError
 from eigenmesh.control.loop import ControlLoop
-from eigenmesh.control.loop import Mode as LoopMode
+from eigenmesh.control.operations import Operations
 from eigenmesh.control.proxies import Proxies
 from eigenmesh.guard.controls import Mode
 from eigenmesh.v1 import mesh_pb2 as pb
@@ -26,7 +26,7 @@ from eigenmesh.xds.status import NodeStatus
 SERVICE = "eigenmesh.v1.MeshService"
 OPERATIONS = "eigenmesh.v1.OperationsService"
 
-_MODE_NAMES: dict[int, LoopMode] = {pb.MODE_OBSERVE: "observe", pb.MODE_AUTO: "auto"}
+_MODES = {pb.MODE_OBSERVE: Mode.OBSERVE, pb.MODE_APPROVE: Mode.APPROVE, pb.MODE_AUTO: Mode.AUTO}
 
 
 class MeshServicer(
@@ -41,7 +41,9 @@ class MeshServicer(
         nodes: Callable[[], Sequence[NodeStatus]],
         journal: Journal,
         proxies: Proxies,
+        operations: Operations,
     ) -> None:
+        self._operations = operations
         self._name = name
         self._loop = loop
         self._nodes = nodes
@@ -91,21 +93,21 @@ class MeshServicer(
     async def SetMode(  # noqa: N802
         self, request: writes.SetModeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.Mesh:
-        mode = _MODE_NAMES.get(request.mode)
+        mode = _MODES.get(request.mode)
         if mode is None:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"mode: {request.mode}: use MODE_OBSERVE or MODE_AUTO",
+                f"mode: {request.mode}: use MODE_OBSERVE, MODE_APPROVE or MODE_AUTO",
             )
         assert mode is not None
         try:
-            await self._loop.set_mode(mode)
+            await self._operations.set_mode(mode, by="local")
         except JournalWriteError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         return self._mesh()
 
     def _mesh(self) -> pb.Mesh:
-        mode = MODES[Mode(self._loop.mode)]
+        mode = MODES[self._loop.mode]
         mesh = pb.Mesh(
             name=mesh_name(self._name),
             id=self._name,

@@ -25,7 +25,12 @@ async def serve(settings: Settings) -> None:
     model = settings.model
     web = HttpServer(model.http.listen, sidecar.metrics.registry, sidecar.not_ready)
     servicer = MeshServicer(
-        model.mesh, sidecar.loop, sidecar.xds.nodes, sidecar.journal, sidecar.proxies
+        model.mesh,
+        sidecar.loop,
+        sidecar.xds.nodes,
+        sidecar.journal,
+        sidecar.proxies,
+        sidecar.operations,
     )
     api = ApiServer(model.api.listen, servicer)
     try:

@@ -358,6 +358,8 @@ class ControlLoop:
     ) -> Check | None:
         """Whether the plan in force keeps its promise; None while that cannot be said."""
         emergency = self._storm.dampings or (self._fast is not None and self._fast.limits)
+        if not self.settings.guard.verify.enabled:
+            return None
         if self.mode is Mode.OBSERVE or self._prober.current is not None or emergency:
             return None
         good = self.trial.good

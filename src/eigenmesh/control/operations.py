@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from eigenmesh.control.audit import AuditEntry
-from eigenmesh.control.journal import Journal, JournalWriteError
+from eigenmesh.control.journal import Journal
 from eigenmesh.control.loop import ControlLoop
 from eigenmesh.control.proposal import guard_solution
 from eigenmesh.guard import calendar
@@ -24,7 +24,6 @@ from eigenmesh.guard.controls import Controls, Mode, check_bounds, effective, un
 from eigenmesh.mesh import (
     Action,
     Candidate,
-    Cluster,
     Decision,
     GuardPolicy,
     LatencyCurve,
@@ -76,7 +75,7 @@ class WhatIf:
 
 
 class Operations:
-    """original: the operator's own plan. Reads are cheap; `what_if` and `propose` ask the solver."""
+    """original: the plan of the operator. Reads are cheap; `what_if`, `propose` ask the solver."""
 
     def __init__(self, loop: ControlLoop, journal: Journal, *, original: Plan) -> None:
         self._loop = loop
@@ -400,9 +399,7 @@ def _changed(
         for name, curve in now.curves.items()
     }
     demanded = {name: demands.get(name, demand * scale) for name, demand in now.demands.items()}
-    bounds = {
-        key: bound for key, bound in now.guard.cluster_bounds.items() if key[1] not in gone
-    }
+    bounds = {key: bound for key, bound in now.guard.cluster_bounds.items() if key[1] not in gone}
     if gone:
         # With some clusters gone the others may need more than they are allowed.
         bounds = {}

@@ -16,14 +16,14 @@ from eigenmesh.control.groups import part_of
 from eigenmesh.control.heartbeat import Heartbeat
 from eigenmesh.control.journal import Journal, JournalWriteError
 from eigenmesh.control.loop import ControlLoop
-from eigenmesh.control.operations import Operations
 from eigenmesh.control.metrics import Metrics
+from eigenmesh.control.operations import Operations
 from eigenmesh.control.proposal import LoopSettings
 from eigenmesh.control.proxies import Proxies
 from eigenmesh.control.settings import Settings
 from eigenmesh.guard import FastGuard, Storm
 from eigenmesh.guard.calendar import HOUR
-from eigenmesh.guard.controls import Controls, Mode
+from eigenmesh.guard.controls import Controls, Mode, hear, known_part
 from eigenmesh.mesh import Observation, Plan, Topology
 from eigenmesh.optimize.worker import SolverError, Worker
 from eigenmesh.telemetry.coupled import CoupledEstimator
@@ -133,11 +133,8 @@ class Sidecar:
                 max_age=settings.guard.max_age,
             )
         self._worker = Worker()
-        controls = (
-            Controls.from_dict(resumed.controls)
-            if resumed.controls
-            else Controls(Mode(model.mode))
-        )
+        controls = Controls.from_dict(resumed.controls) if resumed.controls else Controls()
+        controls = known_part(hear(controls, settings.modes), settings.topology)
         self.loop = ControlLoop(
             LoopSettings(
                 topology=settings.topology,

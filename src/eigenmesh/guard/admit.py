@@ -130,7 +130,7 @@ def step(incumbent: Plan, target: Plan, policy: GuardPolicy) -> Plan:
     for route, wanted in target.weights.items():
         old = incumbent.weights.get(route, wanted)
         move = max(abs(wanted[name] - old[name]) for name in wanted)
-        part = min(1.0, policy.max_step / move) if move > 0 else 1.0
+        part = min(1.0, policy.steps_of(route).max_step / move) if move > 0 else 1.0
         weights[route] = (
             dict(wanted)
             if part == 1.0
@@ -169,15 +169,16 @@ def _weights(
             cuts.append(Cut("bounds", f"{route}/{name}", want, allowed))
     old = [incumbent[n] for n in names]
     move = max(abs(b - o) for b, o in zip(bounded, old, strict=True))
-    if move < policy.deadband and not _outside(route, incumbent, policy):
+    steps = policy.steps_of(route)
+    if move < steps.deadband and not _outside(route, incumbent, policy):
         if move > 1e-9:
             cuts.append(Cut("deadband", route, move, 0.0))
         return dict(incumbent)
-    if move > policy.max_step:
+    if move > steps.max_step:
         # Along the line to the target: weights keep their sum, and no weight overshoots.
-        share = policy.max_step / move
+        share = steps.max_step / move
         bounded = [o + share * (b - o) for b, o in zip(bounded, old, strict=True)]
-        cuts.append(Cut("max_step", route, move, policy.max_step))
+        cuts.append(Cut("max_step", route, move, steps.max_step))
     return dict(zip(names, bounded, strict=True))
 
 
@@ -189,10 +190,11 @@ def _limits(
     known: LimitRange,
     cuts: list[Cut],
 ) -> BreakerLimits:
-    allowed = min(max(wanted.max_requests, policy.min_limit), policy.max_limit)
+    low, high = policy.limits_of(cluster)
+    allowed = min(max(wanted.max_requests, low), high)
     if allowed != wanted.max_requests:
         cuts.append(Cut("limit_range", cluster, wanted.max_requests, allowed))
-    if (floor := min(known.floor, policy.max_limit)) > allowed:
+    if (floor := min(known.floor, high)) > allowed:
         cuts.append(Cut("false_open", cluster, allowed, floor))
         allowed = floor
     if incumbent is not None:

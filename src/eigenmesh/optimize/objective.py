@@ -103,6 +103,7 @@ class Objective:
     """
 
     def __init__(self, problem: Problem) -> None:
+        self.problem = problem
         topology, policy, guard = problem.topology, problem.objective, problem.guard
         self.clusters = topology.steered_clusters
         self.routes = tuple(route.name for route in topology.routes)
@@ -144,7 +145,8 @@ class Objective:
         curves = [problem.curves[name] for name in self.clusters]
         knee = np.array([c.in_flight(policy.knee * c.capacity) for c in curves])
         ladder = np.ceil(np.outer(knee * self.queues.occupied, policy.ladder))
-        self.ladder: Array = np.clip(ladder, guard.min_limit, guard.max_limit)
+        least, most = np.transpose([guard.limits_of(name) for name in self.clusters])
+        self.ladder: Array = np.clip(ladder, least[:, None], most[:, None])
         """(clusters, levels) requests."""
         self.initial_limits = self.limits_of(problem.incumbent)
         # Where the proxy adapts its own limit, there is one rung: the limit in force.
