@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
@@ -120,6 +120,7 @@ class ControlLoop:
         self._observed = observed
         self.clock = clock
         self._changed = asyncio.Condition()
+        self._hurried = asyncio.Event()
         metrics.show_plan(plan)
 
     @property
@@ -142,7 +143,22 @@ class ControlLoop:
             except Exception:
                 # A bug in one tick must not end steering; the plan in force stays.
                 log.exception("tick failed; the plan in force stays")
-            await asyncio.sleep(max(0.05, self.settings.interval - (time.monotonic() - started)))
+            left = max(0.05, self.settings.interval - (time.monotonic() - started))
+            self._hurried.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), left)
+
+    def hurry(self, failing: Collection[str]) -> None:
+        """The next tick begins at once, if a route sends any more than a probe to one of these."""
+        probe = 2.0 * self.settings.guard.probe_floor
+        used = {
+            name
+            for split in self.plan.weights.values()
+            for name, weight in split.items()
+            if weight > probe and len(split) > 1
+        }
+        if self.mode is not Mode.OBSERVE and not used.isdisjoint(failing):
+            self._hurried.set()
 
     async def watch(self) -> AsyncIterator[Decision]:
         """The latest decision, then each new one; a slow reader skips to the newest."""

@@ -330,6 +330,7 @@ class Operations:
 LIVE: Mapping[str, tuple[float, float]] = {
     "max_step": (0.001, 1.0),
     "deadband": (0.0, 1.0),
+    "emergency_step": (0.001, 1.0),
     "min_gain": (0.0, 1.0),
     "max_limit_step": (1.01, 100.0),
     "min_limit": (1, 1 << 20),

@@ -24,6 +24,9 @@ from eigenmesh.optimize.problem import CircuitSettings, Problem, Solution
 KNOWN = 0.5
 """Stated error of a capacity below which it says what limit is too high."""
 
+MOSTLY = 0.5
+"""Fraction of failures from which on a cluster has to be left in a hurry."""
+
 
 class Solver(Protocol):
     async def solve(self, problem: Problem, timeout: float) -> Solution: ...
@@ -101,7 +104,9 @@ def guard_solution(
         name: LimitRange(low, high if curves[name].capacity_error < KNOWN else None)
         for name, (low, high) in least.items()
     }
-    guarded = admit(topology, incumbent, wanted, policy, objective.of_plan, ranges)
+    failures = objective.problem.failures
+    failing = [name for name, part in failures.items() if part > MOSTLY]
+    guarded = admit(topology, incumbent, wanted, policy, objective.of_plan, ranges, failing)
     return replace(guarded, cuts=(*drawn, *guarded.cuts))
 
 
