@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from eigenmesh.guard.verify import Verifier
 from eigenmesh.mesh import (
+    ENVOY_DEFAULT_LIMITS,
     Bounds,
     Check,
     CurveEstimate,
@@ -149,8 +150,10 @@ class Trial:
         return whole <= 0.0 or own >= 0.5 * whole
 
     def _tighter(self, plan: Plan, cluster: str) -> bool:
-        new, old = plan.limits.get(cluster), self.good.limits.get(cluster)
-        return new is not None and (old is None or new.max_requests < old.max_requests)
+        new, old = (
+            one.limits.get(cluster, ENVOY_DEFAULT_LIMITS).max_requests for one in (plan, self.good)
+        )
+        return new < old
 
 
 def within(times: Sequence[float], seconds: float, now: float) -> int:
