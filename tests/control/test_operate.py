@@ -117,6 +117,7 @@ class Mesh:
             plan=resumed.plan or NOW,
             good=resumed.good,
             pushes=journal.pushes(START - 3600.0),
+            pending=journal.decision(resumed.pending) if resumed.pending else None,
             controls=Controls.from_dict(resumed.controls) if resumed.controls else controls,
             number=resumed.last_number,
             source=self.queues,
@@ -192,6 +193,16 @@ async def test_approve_waits_for_a_yes_and_the_plan_stays_the_same_meanwhile(mak
     assert mesh.weight == 0.8
     with pytest.raises(StateError, match="no plan waits"):
         await mesh.operations.approve(by="ada")
+
+
+async def test_a_plan_waits_on_over_a_restart(make: Make) -> None:
+    mesh = make(controls=Controls(Mode.APPROVE))
+    await mesh.tick()
+    again = make(controls=Controls(Mode.APPROVE))
+    assert again.operations.pending is not None
+    await again.operations.approve(1, by="ada")
+    assert again.weight == 0.8
+    assert make().operations.pending is None
 
 
 async def test_a_rejected_plan_is_not_proposed_again_at_once(make: Make) -> None:

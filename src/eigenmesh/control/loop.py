@@ -186,7 +186,7 @@ class ControlLoop:
             self._storm.forget()
             self._push(self.plan)
         if controls.mode is not before.mode:
-            self.approvals.pending = None
+            await self.wait_for(None)
 
     async def push_pending(self, by: str) -> Decision:
         """The plan that waits for a yes has got it; call it with `turn` held, and only if one does.
@@ -208,9 +208,19 @@ class ControlLoop:
             seconds=0.0,
         )
         if refused is None:
-            self.approvals.pending = None
+            await self.wait_for(None)
         await self._remember(decision)
         return decision
+
+    async def wait_for(self, decision: Decision | None) -> None:
+        """This one's plan waits for a yes; None: none does."""
+        if decision is self.approvals.pending:
+            return
+        self.approvals.pending = decision
+        # If this is lost, a restart proposes anew.
+        with suppress(JournalWriteError):
+            number = None if decision is None else decision.number
+            await asyncio.to_thread(self._journal.set_pending, number)
 
     async def take_back(self, why: str) -> None:
         """The Envoys kept refusing the plan in force: the last one that they took is in force
@@ -301,7 +311,8 @@ class ControlLoop:
         )
         decision = replace(decision, cuts=guarded.cuts)
         if not guarded.moves:
-            self.approvals.review(score, problem.incumbent, policy.min_gain)
+            if not self.approvals.is_worth_it(score, problem.incumbent, policy.min_gain):
+                await self.wait_for(None)
             return await self._probe(curves, score, decision)
         return await self._act(guarded.plan, score, problem.incumbent, decision)
 
@@ -349,25 +360,27 @@ class ControlLoop:
             if free == incumbent:
                 return replace(decision, why=f"only observed where it would move; {why}")
             return decision
-        return self._offer(whole, score, decision)
+        return await self._offer(whole, score, decision)
 
-    def _offer(self, plan: Plan, score: Callable[[Plan], float], decision: Decision) -> Decision:
+    async def _offer(
+        self, plan: Plan, score: Callable[[Plan], float], decision: Decision
+    ) -> Decision:
         """A plan, or the rest of one, that needs a yes."""
         approvals, why = self.approvals, decision.why
-        least = self.settings.guard.min_gain
-        approvals.review(score, decision.plan, least)
+        least = self.policy.min_gain
+        if not approvals.is_worth_it(score, decision.plan, least):
+            await self.wait_for(None)
         if (quiet := approvals.quiet(self.clock())) is not None:
             return replace(decision, why=f"{quiet}; {why}")
         if not approvals.is_better(plan, score, least):
             assert approvals.pending is not None
             return replace(decision, why=f"decision {approvals.pending.number} waits for a yes")
-        approvals.pending = replace(
-            decision, action=Action.AWAIT, why=f"waits for a yes; {why}", plan=plan
-        )
+        waiting = replace(decision, action=Action.AWAIT, why=f"waits for a yes; {why}", plan=plan)
+        await self.wait_for(waiting)
         log.warning("a plan waits for a yes", number=decision.number, why=why)
         if decision.action is Action.PUSH:
             return replace(decision, why=f"{why}; the rest waits for a yes")
-        return approvals.pending
+        return waiting
 
     async def _verify(
         self, observation: Observation, curves: Mapping[str, CurveEstimate]

@@ -189,6 +189,7 @@ class Operations:
         async with loop.turn:
             pending = self._pending(number)
             await self._audit("Reject", {"number": pending.number, "why": why}, by)
+            await loop.wait_for(None)
             said = f": {why}" if why else ""
             loop.approvals.reject(
                 f"decision {pending.number} was rejected by {by}{said}", loop.clock()
@@ -300,7 +301,7 @@ class Operations:
         async with loop.turn:
             controls = replace(self.controls, target=plan, target_why=why, paused=why)
             await loop.put_controls(controls, AuditEntry(loop.clock(), by, action, detail))
-            loop.approvals.pending = None
+            await loop.wait_for(None)
 
     async def _audit(self, action: str, detail: Mapping[str, Any], by: str) -> None:
         entry = AuditEntry(self._loop.clock(), by, action, detail)
