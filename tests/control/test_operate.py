@@ -107,6 +107,7 @@ class Stubborn:
 class Mesh:
     def __init__(self, journal: Journal, guard: GuardPolicy, controls: Controls) -> None:
         self.queues, self.solver, self.now = Queues(), Stubborn(), START
+        journal.put_originals(NOW, "m")
         resumed = journal.resume("m")
 
         def push(plan: Plan) -> None:
@@ -550,3 +551,16 @@ async def test_asking_what_would_be_changes_nothing(make: Make) -> None:
     ):
         with pytest.raises(MeshError, match=why):
             await mesh.operations.what_if(**wrong)
+
+
+async def test_a_cluster_that_was_found_to_change_ends_the_trial_at_once(make: Make) -> None:
+    mesh = make(VERIFIED)
+    mesh.solver.plan = NOW
+    await mesh.tick(6)
+    mesh.solver.plan = WANTED
+    await mesh.tick()
+    mesh.queues.slow["b"] = lambda _: 1.5
+    verdicts = [d.check.verdict for _ in range(12) if (d := await mesh.tick()).check]
+    assert verdicts[-1] is Verdict.ACCEPTED, "of a good plan's own windows"
+    assert Verdict.WORSE not in verdicts
+    assert mesh.weight == 0.8

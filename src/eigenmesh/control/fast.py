@@ -60,7 +60,14 @@ class FastLoop:
     def look(self, seen: Observation) -> None:
         """One window. Outside `auto` nothing is lowered, and what was is given back."""
         self._loop.calm(seen)
-        self._loop.hurry([n for n, c in seen.clusters.items() if c.failing(seen.window) > MOSTLY])
+        known = self._loop.curves
+        self._loop.hurry(
+            [
+                name
+                for name, one in seen.clusters.items()
+                if name in known and one.failing(seen.window, known[name].curve.capacity) > MOSTLY
+            ]
+        )
         if self._loop.mode != "auto":
             if self._guard.limits:
                 self._guard.forget()

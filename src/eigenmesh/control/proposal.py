@@ -71,7 +71,12 @@ def make_problem(
         tails={}
         if quantile is None
         else {name: estimate.tail(quantile) for name, estimate in curves.items()},
-        failures={name: observation.clusters[name].failing(observation.window) for name in steered},
+        failures={
+            name: observation.clusters[name].failing(
+                observation.window, curves[name].curve.capacity
+            )
+            for name in steered
+        },
         incumbent=with_default_limits(plan, settings.topology),
         objective=settings.objective,
         guard=policy,
