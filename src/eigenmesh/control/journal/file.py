@@ -62,6 +62,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_size_limit = 4000000").fetchall()
         # Only a write shows that the file is read-only.
         db.execute("BEGIN IMMEDIATE")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("ROLLBACK")
         if db.execute("PRAGMA auto_vacuum").fetchone()[0] != 2:
             # An older file. Without room for a copy it is bounded all the same, but never shrinks.
@@ -119,6 +120,9 @@ def _connect(path: Path, how: str) -> tuple[sqlite3.Connection, int]:
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
+    if path.exists() and path.stat().st_size == 1:
+        # SQLite takes that for an empty one (its unixFileSize).
+        raise JournalError(f"journal: {path}: all but a byte of it is lost; {_DAMAGED}")
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     if not 0 <= version <= SCHEMA_VERSION:
         raise JournalError(
