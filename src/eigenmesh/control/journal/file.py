@@ -83,16 +83,11 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     copied, and the copy migrated. Raises JournalError."""
     if not path.exists():
         raise JournalError(f"journal: {path}: there is no such file; run Eigenmesh first")
+    # Who writes has a log. Without one nothing changes, and no files need be made to look at it:
+    # they would be ours, and perhaps not the next writer's to use.
+    how = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
     try:
-        db, version = _connect(path, "mode=ro")
-    except sqlite3.OperationalError as error:
-        if Path(f"{path}-wal").exists():
-            raise _unusable(path, error) from error
-        # No log, and none may be made: nobody writes.
-        try:
-            db, version = _connect(path, "immutable=1")
-        except sqlite3.Error as error:
-            raise _unusable(path, error) from error
+        db, version = _connect(path, how)
     except sqlite3.Error as error:
         raise _unusable(path, error) from error
     if version == SCHEMA_VERSION:
