@@ -69,10 +69,11 @@ class Inline:
 
 
 class Simulation:
-    """A loop over the queues, in mode auto, with the classical solvers."""
+    """A loop over the queues, with the classical solvers."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, mode: Mode = Mode.AUTO) -> None:
         source, self.now = Queues(), 1_000_000.0
+        journal.put_originals(source.plan, "mesh-1")
 
         def push(plan: Plan) -> None:
             source.plan = plan
@@ -82,7 +83,7 @@ class Simulation:
                 TOPOLOGY, ObjectivePolicy(), GuardPolicy(), INTERVAL, 5.0, "classical", "mesh-1"
             ),
             plan=source.plan,
-            controls=Controls(Mode.AUTO),
+            controls=Controls(mode),
             number=0,
             source=source,
             estimator=CoupledEstimator(TOPOLOGY),

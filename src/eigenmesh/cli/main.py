@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from eigenmesh import __version__
+from eigenmesh.cli.replay import replay
 
 if TYPE_CHECKING:
     from eigenmesh.api.client import MeshClient
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 ctl = typer.Typer(no_args_is_help=True, help="Look at and steer a running Eigenmesh.")
 app.add_typer(ctl, name="ctl")
+app.command()(replay)
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="Settings file (YAML).", show_default=True)
