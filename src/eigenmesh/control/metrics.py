@@ -176,6 +176,18 @@ class Metrics:
             "eigenmesh_journal_failures", "Writes that the journal refused", registry=registry
         )
 
+        self.api_calls = Counter(
+            "eigenmesh_api_calls",
+            "Calls of the gRPC API by method and status code; UNAUTHENTICATED and "
+            "PERMISSION_DENIED are those that were not let in",
+            ["method", "code"],
+            registry=registry,
+        )
+
+    def called(self, method: str, code: str) -> None:
+        """A call of the API is over."""
+        self.api_calls.labels(method, code).inc()
+
     def watch_certificates(self, problem: Callable[[], str]) -> None:
         """problem: asked at every scrape; empty if there is none."""
         Gauge(

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from eigenmesh.control import groups
+from eigenmesh.control.api_settings import ApiListen
 from eigenmesh.control.circuit_settings import Circuits
 from eigenmesh.control.duration import Seconds
 from eigenmesh.control.groups import Groups, GroupSettings
@@ -148,7 +149,7 @@ class Model(Strict):
     solve_timeout: Annotated[Seconds, Field(gt=0)] = 10.0
     circuits: Circuits = Circuits()
     xds: XdsListen = XdsListen(listen="127.0.0.1:18000")
-    api: Listen = Listen(listen="127.0.0.1:18001")
+    api: ApiListen = ApiListen(listen="127.0.0.1:18001")
     http: Listen = Listen(listen="127.0.0.1:18002")
     journal: JournalSettings = JournalSettings()
     overlay: bool = False
@@ -200,6 +201,7 @@ class Settings:
             for name in ("xds", "api", "http")
             if getattr(self.model, name).exposed
         ]
+        lines += self.model.api.warnings()
         xds = self.model.xds
         if xds.tls is not None and xds.tls.client_ca is None and not is_loopback(xds.listen):
             lines.append("xds.tls: whoever reaches the port is served; client_ca tells who may be")
@@ -300,11 +302,15 @@ def _resolve(model: Model, file: str) -> Settings:
         certificates = Certificates(model.xds.tls.files()) if model.xds.tls else None
     except TlsError as error:
         raise SettingsError([f"{file}: xds.tls.{error}"]) from error
-    if model.telemetry.prometheus is not None:
+    prometheus = model.telemetry.prometheus
+    secrets = {"api": model.api.check}
+    if prometheus is not None:
+        secrets["telemetry.prometheus"] = prometheus.access().check
+    for field, check in secrets.items():
         try:
-            model.telemetry.prometheus.access().check()
+            check()
         except AccessError as error:
-            raise SettingsError([f"{file}: telemetry.prometheus.{error}"]) from error
+            raise SettingsError([f"{file}: {field}.{error}"]) from error
     return Settings(model, operator, grouped, topology, objective, guard, file, certificates)
 
 
