@@ -1,0 +1,117 @@
+"""`ctl watch`: the mesh live on a terminal, or a line for each decision."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import grpc
+from rich.live import Live
+
+from eigenmesh.cli.ctl.errors import NO_NEWS, complain
+from eigenmesh.cli.ctl.output import Format, console, dump, printable
+from eigenmesh.cli.ctl.session import Session
+from eigenmesh.cli.ctl.views import words
+from eigenmesh.cli.ctl.views.live import Watched, live_view
+
+_LISTED = 50
+"""Decisions on the screen, if it is that tall."""
+_REPAINT = 0.5
+_RETRY = 1.0
+"""Seconds."""
+
+
+def watch_mesh(session: Session) -> None:
+    """Until q or Ctrl-C. On a terminal an Eigenmesh that goes away is waited for; in a pipe that
+    ends it, with the status of one that cannot be reached."""
+    try:
+        if session.output is Format.TABLE and sys.stdout.isatty():
+            asyncio.run(_live(session))
+        else:
+            asyncio.run(_lines(session))
+    except grpc.aio.AioRpcError as error:
+        complain(error, session.address)
+    except KeyboardInterrupt:
+        pass
+
+
+async def _lines(session: Session) -> None:
+    async with session.client() as client:
+        async for decision in client.watch_decisions():
+            if session.output is Format.TABLE:
+                one = printable(decision)
+                why = " ".join(one.why.split())
+                time, action = words.moment(one.time), words.action(one.action)
+                line = f"{one.number}  {time}  {action}  {why}\n"
+            else:
+                line = dump(decision, session.output, line=True)
+            sys.stdout.write(line)
+            sys.stdout.flush()
+
+
+async def _live(session: Session) -> None:
+    seen, over = Watched(), asyncio.Event()
+    following = asyncio.create_task(_follow(session, seen))
+    following.add_done_callback(lambda _: over.set())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    try:
+        while not seen.at and not over.is_set():
+            # Before there is anything to show, a mistake is told where it was made.
+            await asyncio.sleep(0.01)
+        with _keys(over), Live(console=console(), screen=True, auto_refresh=False) as live:
+            while not over.is_set():
+                live.update(live_view(seen, time.time()), refresh=True)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), _REPAINT)
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+
+async def _follow(session: Session, seen: Watched) -> None:
+    """Raises AioRpcError if nothing was ever heard, or nothing may be."""
+    while True:
+        try:
+            async with session.client() as client:
+                async for mesh in client.watch_mesh():
+                    listed = client.list_decisions(most=_LISTED)
+                    seen.decisions = [printable(one) async for one in listed]
+                    seen.mesh, seen.at, seen.trouble = printable(mesh), time.time(), ""
+            seen.trouble = "Eigenmesh has stopped"
+        except grpc.aio.AioRpcError as error:
+            if not seen.at or error.code() not in NO_NEWS:
+                raise
+            seen.trouble = " ".join((error.details() or error.code().name).split())
+        await asyncio.sleep(_RETRY)
+
+
+@contextmanager
+def _keys(over: asyncio.Event) -> Iterator[None]:
+    """q ends it, without Enter and without being seen."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    import termios
+    import tty
+
+    terminal, loop = sys.stdin.fileno(), asyncio.get_running_loop()
+    before = termios.tcgetattr(terminal)
+
+    def pressed() -> None:
+        typed = os.read(terminal, 64)
+        if not typed or b"q" in typed.lower():
+            over.set()
+
+    tty.setcbreak(terminal)
+    loop.add_reader(terminal, pressed)
+    try:
+        yield
+    finally:
+        loop.remove_reader(terminal)
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
