@@ -31,7 +31,8 @@ format: $(VENV)/.dev  ## Rewrite the sources in the project's format
 
 proto: $(VENV)/.dev  ## Regenerate the gRPC code from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=src --pyi_out=src \
-	    --grpc_python_out=src proto/eigenmesh/v1/mesh.proto
+	    proto/eigenmesh/v1/*.proto
+	$(BIN)/python -m grpc_tools.protoc -Iproto --grpc_python_out=src proto/eigenmesh/v1/*_service.proto
 
 bench: bench-demo bench-estimator bench-estimator-live bench-optimiser bench-xds bench-scrape bench-breakers  ## Every benchmark (slow; leave the machine alone)
 

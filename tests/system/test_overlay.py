@@ -32,6 +32,7 @@ async def test_the_layer_follows_the_plan_and_no_request_fails(stack: Stack) -> 
         await client.set_mode("observe")  # a plan that stands still, to compare with
         await asyncio.sleep(1.0)
         mesh = await client.get_mesh()
+        [node] = [n async for n in client.list_nodes()]
     await stack.load.begin("quiet", {}, seed=1)
     await asyncio.sleep(1.0)
     await stack.load.close()
@@ -52,7 +53,6 @@ async def test_the_layer_follows_the_plan_and_no_request_fails(stack: Stack) -> 
     assert limits
     for name, limit in limits.items():
         assert envoy_limit(stack, name) == limit
-    [node] = mesh.nodes
     [subscription] = node.subscriptions
     assert subscription.type_url == RUNTIME
     assert subscription.acked_version == subscription.sent_version

@@ -10,17 +10,13 @@ from datetime import timedelta
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from eigenmesh.mesh import Action, Candidate, CurveEstimate, Decision, Plan
+from eigenmesh.api.names import resource_name
+from eigenmesh.guard.controls import Mode
+from eigenmesh.mesh import Candidate, Check, CurveEstimate, Decision, Plan
 from eigenmesh.v1 import mesh_pb2 as pb
 from eigenmesh.xds.status import NodeStatus
 
-_ACTIONS = {
-    Action.PUSH: pb.Decision.ACTION_PUSH,
-    Action.HOLD: pb.Decision.ACTION_HOLD,
-    Action.RECOMMEND: pb.Decision.ACTION_RECOMMEND,
-}
-
-MODES = {"observe": pb.MODE_OBSERVE, "auto": pb.MODE_AUTO}
+MODES = {mode: f"MODE_{mode.name}" for mode in Mode}
 
 
 def plan_message(plan: Plan) -> pb.Plan:
@@ -45,11 +41,13 @@ def plan_message(plan: Plan) -> pb.Plan:
     )
 
 
-def decision_message(decision: Decision) -> pb.Decision:
+def decision_message(decision: Decision, mesh: str) -> pb.Decision:
+    """mesh: its id. All that the decision rests on."""
     message = pb.Decision(
+        name=resource_name("decisions", decision.number, mesh),
         number=decision.number,
         time=_timestamp(decision.time),
-        action=_ACTIONS[decision.action],
+        action=f"ACTION_{decision.action.name}",
         why=decision.why,
         plan=plan_message(decision.plan),
         candidates=[_candidate(c) for c in decision.candidates],
@@ -63,6 +61,8 @@ def decision_message(decision: Decision) -> pb.Decision:
         predicted_latency=decision.predicted_latency,
         couplings=decision.couplings,
     )
+    if decision.check is not None:
+        message.check.CopyFrom(_check(decision.check))
     if decision.proposed is not None:
         message.proposed.CopyFrom(plan_message(decision.proposed))
     seen = decision.observation
@@ -87,8 +87,10 @@ def decision_message(decision: Decision) -> pb.Decision:
     return message
 
 
-def node_message(status: NodeStatus, granted: Mapping[str, int]) -> pb.Node:
+def node_message(status: NodeStatus, granted: Mapping[str, int], mesh: str) -> pb.Node:
+    """granted: its part of the clusters' limits."""
     return pb.Node(
+        name=resource_name("nodes", status.node_id, mesh),
         max_requests=granted,
         id=status.node_id,
         cluster=status.node_cluster,
@@ -145,6 +147,17 @@ def _curve(estimate: CurveEstimate) -> pb.Curve:
         t0_error=estimate.t0_error,
         capacity_error=estimate.capacity_error,
         changed_at=None if estimate.changed_at is None else _timestamp(estimate.changed_at),
+    )
+
+
+def _check(check: Check) -> pb.Check:
+    return pb.Check(
+        verdict=f"VERDICT_{check.verdict.name}",
+        change=check.change,
+        error=check.error,
+        windows=check.windows,
+        failed=check.failed,
+        why=check.why,
     )
 
 

@@ -11,19 +11,27 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from eigenmesh.api.convert import MODES, decision_message, node_message, plan_message
+from eigenmesh.api.names import id_of, mesh_name
 from eigenmesh.control.journal import Journal, JournalError, JournalWriteError
-from eigenmesh.control.loop import ControlLoop, Mode
+from eigenmesh.control.loop import ControlLoop
+from eigenmesh.control.loop import Mode as LoopMode
 from eigenmesh.control.proxies import Proxies
+from eigenmesh.guard.controls import Mode
 from eigenmesh.v1 import mesh_pb2 as pb
-from eigenmesh.v1 import mesh_pb2_grpc
+from eigenmesh.v1 import mesh_service_pb2 as reads
+from eigenmesh.v1 import mesh_service_pb2_grpc, operations_service_pb2_grpc
+from eigenmesh.v1 import operations_service_pb2 as writes
 from eigenmesh.xds.status import NodeStatus
 
 SERVICE = "eigenmesh.v1.MeshService"
+OPERATIONS = "eigenmesh.v1.OperationsService"
 
-_MODE_NAMES: dict[int, Mode] = {pb.MODE_OBSERVE: "observe", pb.MODE_AUTO: "auto"}
+_MODE_NAMES: dict[int, LoopMode] = {pb.MODE_OBSERVE: "observe", pb.MODE_AUTO: "auto"}
 
 
-class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
+class MeshServicer(
+    mesh_service_pb2_grpc.MeshServiceServicer, operations_service_pb2_grpc.OperationsServiceServicer
+):
     """`nodes` lists the Envoys that are connected, `proxies` their parts of the limits."""
 
     def __init__(
@@ -41,37 +49,47 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         self._proxies = proxies
 
     async def GetMesh(  # noqa: N802 (the name is the proto's)
-        self, request: pb.GetMeshRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: reads.GetMeshRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.Mesh:
         return self._mesh()
 
     async def WatchDecisions(  # noqa: N802
-        self, request: pb.WatchDecisionsRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: reads.WatchDecisionsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.Decision]:
         async for decision in self._loop.watch():
-            yield decision_message(decision)
+            yield decision_message(decision, self._name)
 
     async def GetDecision(  # noqa: N802
-        self, request: pb.GetDecisionRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: reads.GetDecisionRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.Decision:
         decision = self._loop.latest
-        if request.number and (decision is None or request.number != decision.number):
+        wanted = id_of(request.name)
+        number = int(wanted) if wanted.isdecimal() else 0
+        if number and (decision is None or number != decision.number):
             try:
                 # SQLite has 63 bits; no mesh will make that many decisions.
-                number = min(request.number, 2**63 - 1)
+                number = min(number, 2**63 - 1)
                 decision = await asyncio.to_thread(self._journal.decision, number)
             except JournalError as error:
                 await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
         if decision is None:
-            found = "not in the journal" if request.number else "none made yet"
+            found = "not in the journal" if number else "none made yet"
             await context.abort(
-                grpc.StatusCode.NOT_FOUND, f"number: {request.number}: {found}; 0 is the latest"
+                grpc.StatusCode.NOT_FOUND, f"name: {request.name}: {found}; `latest` is the latest"
             )
         assert decision is not None
-        return decision_message(decision)
+        return decision_message(decision, self._name)
+
+    async def ListNodes(  # noqa: N802
+        self, request: reads.ListNodesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> reads.ListNodesResponse:
+        grants = self._proxies.grants
+        return reads.ListNodesResponse(
+            nodes=[node_message(n, grants.get(n.node_id, {}), self._name) for n in self._nodes()]
+        )
 
     async def SetMode(  # noqa: N802
-        self, request: pb.SetModeRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: writes.SetModeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.Mesh:
         mode = _MODE_NAMES.get(request.mode)
         if mode is None:
@@ -87,16 +105,18 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         return self._mesh()
 
     def _mesh(self) -> pb.Mesh:
-        grants = self._proxies.grants
+        mode = MODES[Mode(self._loop.mode)]
         mesh = pb.Mesh(
-            name=self._name,
-            mode=MODES[self._loop.mode],
+            name=mesh_name(self._name),
+            id=self._name,
+            mode=mode,
+            controls=pb.Controls(mode=mode),
             plan_in_force=plan_message(self._loop.plan),
-            nodes=[node_message(n, grants.get(n.node_id, {})) for n in self._nodes()],
+            connected_nodes=len(self._nodes()),
             division=self._proxies.basis,
         )
         if self._loop.latest is not None:
-            mesh.latest_decision.CopyFrom(decision_message(self._loop.latest))
+            mesh.latest_decision.CopyFrom(decision_message(self._loop.latest, self._name))
         return mesh
 
 
@@ -107,11 +127,14 @@ class ApiServer:
         self._listen = listen
         # Without so_reuseport=0 a second server would share the port unseen.
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        mesh_pb2_grpc.add_MeshServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
+        mesh_service_pb2_grpc.add_MeshServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
+        operations_service_pb2_grpc.add_OperationsServiceServicer_to_server(  # type: ignore[no-untyped-call]
+            servicer, self._server
+        )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
-            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+            (SERVICE, OPERATIONS, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
         self.port = 0
 

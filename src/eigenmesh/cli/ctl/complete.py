@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -36,7 +36,9 @@ def routes(ctx: typer.Context, incomplete: str) -> Offers:
 
 def clusters(ctx: typer.Context, incomplete: str) -> Offers:
     async def ask(client: MeshClient) -> Offers:
-        return [(one.id, f"{one.state.load:.0f} requests/s") async for one in client.list_clusters()]
+        return [
+            (one.id, f"{one.state.load:.0f} requests/s") async for one in client.list_clusters()
+        ]
 
     return _offers(ctx, incomplete, ask)
 
@@ -102,7 +104,9 @@ def _split(route: pb.Route) -> str:
 def _offers(
     ctx: typer.Context, incomplete: str, ask: Callable[[MeshClient], Awaitable[Offers]]
 ) -> Offers:
-    given = {field.name: ctx.params.get(field.name) or field.default for field in fields(Session)}
+    given: dict[str, Any] = {
+        field.name: ctx.params.get(field.name) or field.default for field in fields(Session)
+    }
 
     async def run() -> Offers:
         async with Session(**{**given, "timeout": WITHIN}).client() as client:

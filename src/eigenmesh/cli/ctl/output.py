@@ -76,9 +76,7 @@ def document(message: Message) -> dict[str, Any]:
     return found
 
 
-_CONTROLS = {
-    code: "\N{REPLACEMENT CHARACTER}" for code in (*range(9), *range(11, 32), *range(127, 160))
-}
+_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "�")
 
 
 def printable(message: T) -> T:

@@ -155,9 +155,7 @@ def unpin(session: Session, route: RouteArgument) -> None:
 def promote(
     session: Session,
     route: RouteArgument,
-    cluster: Annotated[
-        str, typer.Argument(help="The canary.", autocompletion=complete.canaries)
-    ],
+    cluster: Annotated[str, typer.Argument(help="The canary.", autocompletion=complete.canaries)],
 ) -> None:
     """Ends a canary's ceiling (`guard.canaries`).
 
@@ -184,9 +182,7 @@ def policy(
     wanted = values.overrides(settings or (), "max_step=0.05")
     _stand(
         session,
-        session.call(
-            lambda client: client.set_policy(wanted) if wanted else client.get_mesh()
-        ),
+        session.call(lambda client: client.set_policy(wanted) if wanted else client.get_mesh()),
     )
 
 

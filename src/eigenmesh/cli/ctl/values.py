@@ -18,8 +18,9 @@ DEFAULT = "default"
 
 def decision(text: str) -> int | Literal["latest", "pending"]:
     """Its number, or which one."""
-    if text == "latest" or text == "pending":
-        return text
+    match text:
+        case "latest" | "pending":
+            return text
     if not text.isascii() or not text.isdigit():
         raise typer.BadParameter(f"{text!r}: write its number, latest or pending")
     return int(text)

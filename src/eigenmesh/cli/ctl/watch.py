@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import grpc
@@ -55,26 +55,28 @@ async def _lines(session: Session) -> None:
 
 
 async def _live(session: Session) -> None:
-    seen, over = Watched(), asyncio.Event()
-    following = asyncio.create_task(_follow(session, seen))
-    following.add_done_callback(lambda _: over.set())
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
-    try:
-        while not seen.at and not over.is_set():
-            # Before there is anything to show, a mistake is told where it was made.
-            await asyncio.sleep(0.01)
-        with _keys(over), Live(console=console(), screen=True, auto_refresh=False) as live:
-            while not over.is_set():
+    seen, changed = Watched(), asyncio.Event()
+    following = asyncio.create_task(_follow(session, seen, changed))
+    following.add_done_callback(lambda _: changed.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, following.cancel)
+    # A mistake is told where it was made: the screen is taken when there is something to show.
+    await changed.wait()
+    if not following.done():
+        with (
+            _keys(following.cancel),
+            Live(console=console(), screen=True, auto_refresh=False) as live,
+        ):
+            while not following.done():
                 live.update(live_view(seen, time.time()), refresh=True)
+                changed.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(over.wait(), _REPAINT)
-    finally:
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
+                    await asyncio.wait_for(changed.wait(), _REPAINT)
+    with suppress(asyncio.CancelledError):
+        await following
 
 
-async def _follow(session: Session, seen: Watched) -> None:
+async def _follow(session: Session, seen: Watched, changed: asyncio.Event) -> None:
     """Raises AioRpcError if nothing was ever heard, or nothing may be."""
     while True:
         try:
@@ -83,16 +85,18 @@ async def _follow(session: Session, seen: Watched) -> None:
                     listed = client.list_decisions(most=_LISTED)
                     seen.decisions = [printable(one) async for one in listed]
                     seen.mesh, seen.at, seen.trouble = printable(mesh), time.time(), ""
+                    changed.set()
             seen.trouble = "Eigenmesh has stopped"
         except grpc.aio.AioRpcError as error:
             if not seen.at or error.code() not in NO_NEWS:
                 raise
             seen.trouble = " ".join((error.details() or error.code().name).split())
+        changed.set()
         await asyncio.sleep(_RETRY)
 
 
 @contextmanager
-def _keys(over: asyncio.Event) -> Iterator[None]:
+def _keys(end: Callable[[], object]) -> Iterator[None]:
     """q ends it, without Enter and without being seen."""
     if not sys.stdin.isatty():
         yield
@@ -106,7 +110,7 @@ def _keys(over: asyncio.Event) -> Iterator[None]:
     def pressed() -> None:
         typed = os.read(terminal, 64)
         if not typed or b"q" in typed.lower():
-            over.set()
+            end()
 
     tty.setcbreak(terminal)
     loop.add_reader(terminal, pressed)

@@ -21,7 +21,7 @@ _NEARLY = 0.9
 
 @dataclass
 class Watched:
-    """What was heard of the mesh. at: unix seconds of the last news. trouble: why there are none."""
+    """What was heard of the mesh. at: unix seconds of the last news. trouble: why none come."""
 
     mesh: pb.Mesh = field(default_factory=pb.Mesh)
     decisions: Sequence[pb.Decision] = ()

@@ -16,7 +16,7 @@ def plans_table(plans: Mapping[str, pb.Plan]) -> Table:
     splits = [{r.route: r.weights for r in plan.routes} for plan in plans.values()]
     for route, split in splits[-1].items():
         for cluster in sorted(split):
-            shares = [known.get(route, {}).get(cluster) for known in splits]
+            shares = [known[route].get(cluster) if route in known else None for known in splits]
             made.add_row(route, cluster, *("-" if s is None else f"{s:.2%}" for s in shares))
     limits = [{c.cluster: c.max_requests for c in plan.clusters} for plan in plans.values()]
     for cluster in limits[-1]:
