@@ -25,6 +25,7 @@ NO_NEWS = {_CODE.UNAVAILABLE, _CODE.DEADLINE_EXCEEDED, _CODE.CANCELLED}
 """What a server that stops or starts answers."""
 _STATUS = {
     _CODE.DEADLINE_EXCEEDED: ExitStatus.UNREACHABLE,
+    _CODE.CANCELLED: ExitStatus.UNREACHABLE,
     _CODE.UNIMPLEMENTED: ExitStatus.UNREACHABLE,
     _CODE.UNAUTHENTICATED: ExitStatus.NOT_ALLOWED,
     _CODE.PERMISSION_DENIED: ExitStatus.NOT_ALLOWED,
@@ -50,10 +51,16 @@ def complain(error: grpc.aio.AioRpcError, address: str) -> NoReturn:
     if not lines:
         remedy = _REMEDIES.get(code, "") if outcome is not ExitStatus.REFUSED else ""
         where = f"{address}: " if outcome is ExitStatus.UNREACHABLE else ""
-        lines = [f"{where}{error.details()}" + (f"; {remedy}" if remedy else "")]
-    for line in lines:
+        said = " ".join((error.details() or code.name).split())
+        lines = [f"{where}{said}" + (f"; {remedy}" if remedy else "")]
+    fail("\n".join(lines), outcome)
+
+
+def fail(message: str, status: ExitStatus) -> NoReturn:
+    """A line on standard error for each of the message's."""
+    for line in message.splitlines():
         typer.echo(f"eigenmesh: {' '.join(line.split())}", err=True)
-    raise typer.Exit(outcome) from error
+    raise typer.Exit(status)
 
 
 def _details(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:

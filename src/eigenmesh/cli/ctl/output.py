@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from rich.console import Console, RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 T = TypeVar("T", bound="Message")
 
@@ -39,26 +41,27 @@ def console(*, stderr: bool = False) -> Console:
 def show(*parts: RenderableType) -> None:
     """Prints each on standard output; text is no markup, since names may have brackets."""
     out = console()
-    for part in parts:
-        out.print(part, soft_wrap=isinstance(part, str))
+    with nullcontext() if out.is_terminal else out.capture() as captured:
+        for part in parts:
+            out.print(part, soft_wrap=isinstance(part, str))
+    if captured is not None:
+        # Tables fill their last column with blanks, which nothing in a pipe wants.
+        lines = captured.get().split("\n")
+        sys.stdout.write("\n".join(line.rstrip() for line in lines))
 
 
-def table(
-    title: str, text: Iterable[str], figures: Iterable[str] = (), last: Iterable[str] = ()
-) -> Table:
-    """Columns of text, of figures (aligned on the right), and of text again."""
-    from rich.table import Table
+def heading(title: str) -> Text:
+    """Above a table that is not the first."""
     from rich.text import Text
 
-    made = Table(
-        title=Text(title) if title else None,
-        title_justify="left",
-        title_style="bold",
-        header_style="dim",
-        box=None,
-        padding=(0, 2, 0, 0),
-        pad_edge=False,
-    )
+    return Text(f"\n{title}", "bold")
+
+
+def table(text: Iterable[str], figures: Iterable[str] = (), last: Iterable[str] = ()) -> Table:
+    """Columns of text, of figures (aligned on the right), and of text again."""
+    from rich.table import Table
+
+    made = Table(header_style="dim", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in text:
         made.add_column(name)
     for name in figures:
@@ -66,14 +69,6 @@ def table(
     for name in last:
         made.add_column(name)
     return made
-
-
-def document(message: Message) -> dict[str, Any]:
-    """The proto's JSON, with the fields that are not set: programs find all of them."""
-    from google.protobuf.json_format import MessageToDict
-
-    found: dict[str, Any] = MessageToDict(message, always_print_fields_with_no_presence=True)
-    return found
 
 
 _CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "�")
@@ -96,6 +91,14 @@ def _cleaned(value: Any) -> Any:
         case dict():
             return {_cleaned(key): _cleaned(one) for key, one in value.items()}
     return value
+
+
+def document(message: Message) -> dict[str, Any]:
+    """The proto's JSON, with the fields that are not set: programs find all of them."""
+    from google.protobuf.json_format import MessageToDict
+
+    found: dict[str, Any] = MessageToDict(message, always_print_fields_with_no_presence=True)
+    return found
 
 
 def dump(message: Message, form: Format, *, line: bool = False) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import grpc
 from rich.live import Live
 
-from eigenmesh.cli.ctl.errors import NO_NEWS, complain
+from eigenmesh.cli.ctl.errors import NO_NEWS, ExitStatus, complain, fail
 from eigenmesh.cli.ctl.output import Format, console, dump, printable
 from eigenmesh.cli.ctl.session import Session
 from eigenmesh.cli.ctl.views import words
@@ -52,6 +52,7 @@ async def _lines(session: Session) -> None:
                 line = dump(decision, session.output, line=True)
             sys.stdout.write(line)
             sys.stdout.flush()
+    fail(f"{session.address}: Eigenmesh has stopped", ExitStatus.UNREACHABLE)
 
 
 async def _live(session: Session) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import RenderableType
 from rich.table import Table
 
-from eigenmesh.cli.ctl.output import table
+from eigenmesh.cli.ctl.output import heading, table
 from eigenmesh.cli.ctl.views.mesh import latest
 from eigenmesh.cli.ctl.views.plans import plans_table
 from eigenmesh.v1 import mesh_pb2 as pb
@@ -28,15 +28,20 @@ def decision_view(decision: pb.Decision) -> Iterator[RenderableType]:
         demands = ", ".join(f"{d.route} {d.requests_per_second:.1f}" for d in decision.demands)
         yield f"demand/s: {demands}"
     if decision.clusters:
+        yield heading("seen (quantiles in the width of their bucket)")
         yield _clusters(decision.clusters)
+        yield heading("curves")
         yield _curves(decision.clusters)
     if decision.couplings:
         known = ", ".join(f"{name} {value:.2f}" for name, value in decision.couplings.items())
         yield f"coupling: {known}"
     if len({one.proxy for one in decision.proxies}) > 1:
+        yield heading("proxies")
         yield _proxies(decision.proxies)
     if decision.candidates:
+        yield heading("candidates")
         yield candidates_table(decision.candidates)
+    yield heading("plan")
     yield plans_table({"proposed": decision.proposed, "decided": decision.plan})
     for cut in decision.cuts:
         yield f"cut by {cut.rule}: {cut.subject}: {cut.proposed:.4g} to {cut.allowed:.4g}"
@@ -50,7 +55,7 @@ def decision_view(decision: pb.Decision) -> Iterator[RenderableType]:
 def _clusters(states: Iterable[pb.ClusterState]) -> Table:
     figures = ("load/s", "mean ms", "p50 ms", "p90 ms", "p99 ms", "in flight", "pending")
     errors = ("connections", "retries/s", "breaker/s", "errors/s")
-    made = table("seen (quantiles in the width of their bucket)", ("cluster",), (*figures, *errors))
+    made = table(("cluster",), (*figures, *errors))
     for s in states:
         found = {round(one.q, 6): _quantile(one) for one in s.quantiles}
         causes = ", ".join(f"{cause} {rate:.1f}" for cause, rate in s.errors.items() if rate)
@@ -73,7 +78,7 @@ def _quantile(one: pb.Quantile) -> str:
 
 
 def _curves(states: Iterable[pb.ClusterState]) -> Table:
-    made = table("curves", ("cluster",), ("t0 ms", "capacity/s", "changed"))
+    made = table(("cluster",), ("t0 ms", "capacity/s", "changed"))
     for s in states:
         if not s.HasField("curve"):
             made.add_row(s.cluster, "learning", "learning", "")
@@ -89,14 +94,14 @@ def _curves(states: Iterable[pb.ClusterState]) -> Table:
 
 
 def _proxies(loads: Iterable[pb.ProxyLoad]) -> Table:
-    made = table("proxies", ("proxy", "cluster"), ("load/s", "in flight"))
+    made = table(("proxy", "cluster"), ("load/s", "in flight"))
     for one in loads:
         made.add_row(one.proxy, one.cluster, f"{one.load:.1f}", f"{one.in_flight:.0f}")
     return made
 
 
 def candidates_table(candidates: Iterable[pb.Candidate]) -> Table:
-    made = table("candidates", ("part", "solver", ""), ("objective ms", "took ms"))
+    made = table(("part", "solver", ""), ("objective ms", "took ms"))
     for one in candidates:
         made.add_row(
             one.part,

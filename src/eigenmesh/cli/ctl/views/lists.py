@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 from rich.console import RenderableType
 from rich.text import Text
 
-from eigenmesh.cli.ctl.output import table
+from eigenmesh.cli.ctl.output import heading, table
 from eigenmesh.cli.ctl.views import words
 from eigenmesh.v1 import mesh_pb2 as pb
 from eigenmesh.v1 import mesh_service_pb2 as calls
@@ -18,7 +18,7 @@ from eigenmesh.v1 import mesh_service_pb2 as calls
 def nodes_view(found: calls.ListNodesResponse) -> Iterator[RenderableType]:
     """Every Envoy and type: what it asked for, has been sent, and has accepted."""
     made = table(
-        "", ("node", "cluster", "group", "type", "subscribed", "sent", "ACKed", "state", "answered")
+        ("node", "cluster", "group", "type", "subscribed", "sent", "ACKed", "state", "answered")
     )
     for node in found.nodes:
         for s in node.subscriptions:
@@ -53,18 +53,23 @@ def _shorten(names: Sequence[str], most: int = 3) -> str:
 
 def routes_view(found: calls.ListRoutesResponse) -> Iterator[RenderableType]:
     """A row for each cluster of each route."""
-    made = table("", ("route", "mode"), ("demand/s",), ("cluster", "weight", "held by"))
+    made = table(("route", "mode"), ("demand/s",), ("cluster", "weight", "held by"))
     for route in found.routes:
         demand = f"{route.demand:.1f}" if route.HasField("demand") else "no data"
-        head: tuple[RenderableType, ...] = (route.id, words.mode(route.mode), demand)
         for cluster, weight in sorted(route.weights.items()):
             held = []
             if cluster in route.pins:
                 held.append(f"pinned to {route.pins[cluster]:.1%}")
             if cluster in route.canaries:
                 held.append(f"canary, at most {route.canaries[cluster]:.1%}")
-            made.add_row(*head, cluster, f"{weight:.1%}", ", ".join(held))
-            head = ("", "", "")
+            made.add_row(
+                route.id,
+                words.mode(route.mode),
+                demand,
+                cluster,
+                f"{weight:.1%}",
+                ", ".join(held),
+            )
     yield made
     yield from (f"no data: {r.id}: {r.missing}" for r in found.routes if r.missing)
 
@@ -72,7 +77,6 @@ def routes_view(found: calls.ListRoutesResponse) -> Iterator[RenderableType]:
 def clusters_view(found: calls.ListClustersResponse) -> Iterator[RenderableType]:
     """What was observed, learned and set; then each Envoy's part of the limits."""
     made = table(
-        "",
         ("cluster", "mode"),
         ("load/s", "mean ms", "p99 ms", "errors/s", "in flight", "limit", "capacity/s", "t0 ms"),
         ("host", "weights"),
@@ -97,7 +101,8 @@ def clusters_view(found: calls.ListClustersResponse) -> Iterator[RenderableType]
     yield made
     nodes = sorted({node for cluster in found.clusters for node in cluster.max_requests})
     if nodes:
-        parts = table("\nparts of the limits", ("node",), (c.id for c in found.clusters))
+        yield heading("parts of the limits")
+        parts = table(("node",), (c.id for c in found.clusters))
         for node in nodes:
             parts.add_row(node, *(str(c.max_requests.get(node, "own")) for c in found.clusters))
         yield parts
@@ -105,14 +110,14 @@ def clusters_view(found: calls.ListClustersResponse) -> Iterator[RenderableType]
 
 
 def decisions_view(found: calls.ListDecisionsResponse) -> Iterator[RenderableType]:
-    made = table("", (), ("number",), ("time", "action", "why"))
+    made = table((), ("number",), ("time", "action", "why"))
     for one in found.decisions:
         made.add_row(str(one.number), words.moment(one.time), words.action(one.action), one.why)
     yield made
 
 
 def audit_view(found: calls.ListAuditEntriesResponse) -> Iterator[RenderableType]:
-    made = table("", (), ("number",), ("time", "who", "action", "what", "outcome"))
+    made = table((), ("number",), ("time", "who", "action", "what", "outcome"))
     for one in found.audit_entries:
         made.add_row(
             str(one.number),

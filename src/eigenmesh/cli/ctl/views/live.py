@@ -13,6 +13,7 @@ from rich.text import Text
 from eigenmesh.cli.ctl.output import table
 from eigenmesh.cli.ctl.views import words
 from eigenmesh.cli.ctl.views.mesh import asked
+from eigenmesh.cli.ctl.views.plans import weighed
 from eigenmesh.v1 import mesh_pb2 as pb
 
 _NEARLY = 0.9
@@ -71,10 +72,9 @@ def _ago(seconds: float) -> str:
 
 
 def _clusters(mesh: pb.Mesh) -> Table:
-    plan = mesh.plan_in_force
+    plan, routes = mesh.plan_in_force, weighed(mesh.plan_in_force)
     made = table(
-        "",
-        ("cluster", *(r.route for r in plan.routes)),
+        ("cluster", *(f"weight {r.route}" for r in routes)),
         ("share", "seen", "load/s", "mean ms", "p99 ms", "in flight", "limit", "capacity/s"),
     )
     limits = {one.cluster: one.max_requests for one in plan.clusters}
@@ -86,7 +86,7 @@ def _clusters(mesh: pb.Mesh) -> Table:
         full = bool(limit) and s.in_flight >= _NEARLY * limit
         made.add_row(
             name,
-            *(f"{r.weights[name]:.1%}" if name in r.weights else "-" for r in plan.routes),
+            *(f"{r.weights[name]:.1%}" if name in r.weights else "-" for r in routes),
             f"{wanted[name]:.1%}" if name in wanted else "-",
             f"{found[name]:.1%}" if name in found else "no data",
             f"{s.load:.0f}",

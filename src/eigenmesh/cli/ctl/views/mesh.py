@@ -10,6 +10,7 @@ from rich.text import Text
 
 from eigenmesh.cli.ctl.output import table
 from eigenmesh.cli.ctl.views import words
+from eigenmesh.cli.ctl.views.plans import weighed
 from eigenmesh.v1 import mesh_pb2 as pb
 
 
@@ -55,7 +56,8 @@ def asked(controls: pb.Controls) -> Iterator[str]:
 
 
 def latest(decision: pb.Decision) -> Text:
-    found = Text(f"decision {decision.number}, {words.moment(decision.time)}: ")
+    subject = f"decision {decision.number}" if decision.number else "proposal"
+    found = Text(f"{subject}, {words.moment(decision.time)}: ")
     found.append(words.action(decision.action)).append(f": {decision.why}")
     if decision.HasField("check"):
         found.append(f"\ncheck: {decision.check.why}")
@@ -68,10 +70,9 @@ def decision_line(decision: pb.Decision) -> Iterator[RenderableType]:
 
 def clusters(mesh: pb.Mesh) -> Table:
     """Every steered cluster under the plan in force, as the latest decision saw it."""
-    plan = mesh.plan_in_force
+    plan, routes = mesh.plan_in_force, weighed(mesh.plan_in_force)
     made = table(
-        "",
-        ("cluster", *(f"weight {r.route}" for r in plan.routes)),
+        ("cluster", *(f"weight {r.route}" for r in routes)),
         ("load/s", "mean ms", "p99 ms", "in flight", "limit", "capacity/s", "t0 ms"),
     )
     limits = {c.cluster: c.max_requests for c in plan.clusters}
@@ -81,7 +82,7 @@ def clusters(mesh: pb.Mesh) -> Table:
         s = states.get(name, pb.ClusterState())
         made.add_row(
             name,
-            *(f"{r.weights[name]:.1%}" if name in r.weights else "-" for r in plan.routes),
+            *(f"{r.weights[name]:.1%}" if name in r.weights else "-" for r in routes),
             f"{s.load:.0f}",
             words.milliseconds(s, "mean_seconds"),
             words.milliseconds(s, "p99_seconds"),
