@@ -207,7 +207,8 @@ def what_if() -> reads.WhatIfResponse:
 
 @dataclass
 class Api(MeshServiceServicer, OperationsServiceServicer):
-    """answers: by call. refusals: (code, message, google.rpc details) by call. asked: the calls,
+    """answers: by call, messages or functions of the request; of any other write: the mesh.
+    refusals: (code, message, google.rpc details) by call. asked: the calls,
     with their requests and metadata, as they came."""
 
     answers: dict[str, Any] = field(
@@ -246,7 +247,8 @@ class Api(MeshServiceServicer, OperationsServiceServicer):
             context.abort(code, message)
         if name.startswith("Watch"):
             return iter(self.answers.get(name, ()))
-        return self.answers.get(name, self.answers["GetMesh"])
+        answer = self.answers.get(name, self.answers["GetMesh"])
+        return answer(request) if callable(answer) else answer
 
     @property
     def last(self) -> Any:

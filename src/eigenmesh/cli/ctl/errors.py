@@ -11,6 +11,8 @@ import typer
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from eigenmesh.cli.ctl.output import harmless
+
 
 class ExitStatus(IntEnum):
     REFUSED = 1
@@ -59,7 +61,7 @@ def complain(error: grpc.aio.AioRpcError, address: str) -> NoReturn:
 def fail(message: str, status: ExitStatus) -> NoReturn:
     """A line on standard error for each of the message's."""
     for line in message.splitlines():
-        typer.echo(f"eigenmesh: {' '.join(line.split())}", err=True)
+        typer.echo(f"eigenmesh: {harmless(' '.join(line.split()))}", err=True)
     raise typer.Exit(status)
 
 

@@ -74,9 +74,13 @@ def table(text: Iterable[str], figures: Iterable[str] = (), last: Iterable[str] 
 _CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "�")
 
 
+def harmless(text: str) -> str:
+    """Without control characters: a node may call itself anything, and a terminal would obey."""
+    return text.translate(_CONTROLS)
+
+
 def printable(message: T) -> T:
-    """The same without control characters in its texts: a node may call itself anything, and a
-    terminal would obey."""
+    """The same with harmless texts."""
     from google.protobuf.json_format import MessageToDict, ParseDict
 
     return ParseDict(_cleaned(MessageToDict(message)), type(message)())
@@ -85,7 +89,7 @@ def printable(message: T) -> T:
 def _cleaned(value: Any) -> Any:
     match value:
         case str():
-            return value.translate(_CONTROLS)
+            return harmless(value)
         case list():
             return [_cleaned(one) for one in value]
         case dict():

@@ -66,13 +66,17 @@ class Session:
     ] = None
     ca: Annotated[
         Path | None,
-        typer.Option("--ca", help="Certificate authority of the API (PEM): use TLS.", **_FILE),
+        typer.Option(
+            "--ca", envvar="EIGENMESH_CA", help="Who signed the API's certificate (PEM).", **_FILE
+        ),
     ] = None
     cert: Annotated[
-        Path | None, typer.Option("--cert", help="Certificate of who asks (PEM).", **_FILE)
+        Path | None,
+        typer.Option("--cert", envvar="EIGENMESH_CERT", help="Your certificate (PEM).", **_FILE),
     ] = None
     key: Annotated[
-        Path | None, typer.Option("--key", help="Key of that certificate (PEM).", **_FILE)
+        Path | None,
+        typer.Option("--key", envvar="EIGENMESH_KEY", help="Its private key (PEM).", **_FILE),
     ] = None
     timeout: Annotated[
         float,
@@ -88,7 +92,9 @@ class Session:
         """To be used within an event loop. Raises typer.BadParameter."""
         from eigenmesh.api.client import ClientTls, MeshClient
 
-        secure = self.ca or self.cert or self.key
+        if (self.cert is None) != (self.key is None):
+            raise typer.BadParameter("--cert and --key go together")
+        secure = self.ca or self.cert
         try:
             token = self.token_file.read_text("utf-8").strip() if self.token_file else None
             return MeshClient(

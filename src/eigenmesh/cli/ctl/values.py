@@ -11,7 +11,7 @@ from typing import Literal
 import typer
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+", re.ASCII)
 DEFAULT = "default"
 """As a value: what the settings say."""
 

@@ -22,8 +22,8 @@ def decision_view(decision: pb.Decision) -> Iterator[RenderableType]:
     if decision.source:
         yield f"from: {decision.source}"
     yield from (f"query: {query}" for query in decision.queries)
-    yield from (f"left out: {name}: {why}" for name, why in decision.left_out.items())
-    yield from (f"no data: {name}: {why}" for name, why in decision.missing.items())
+    yield from (f"left out: {name}: {why}" for name, why in sorted(decision.left_out.items()))
+    yield from (f"no data: {name}: {why}" for name, why in sorted(decision.missing.items()))
     if decision.demands:
         demands = ", ".join(f"{d.route} {d.requests_per_second:.1f}" for d in decision.demands)
         yield f"demand/s: {demands}"
@@ -33,7 +33,9 @@ def decision_view(decision: pb.Decision) -> Iterator[RenderableType]:
         yield heading("curves")
         yield _curves(decision.clusters)
     if decision.couplings:
-        known = ", ".join(f"{name} {value:.2f}" for name, value in decision.couplings.items())
+        known = ", ".join(
+            f"{name} {value:.2f}" for name, value in sorted(decision.couplings.items())
+        )
         yield f"coupling: {known}"
     if len({one.proxy for one in decision.proxies}) > 1:
         yield heading("proxies")
@@ -58,7 +60,9 @@ def _clusters(states: Iterable[pb.ClusterState]) -> Table:
     made = table(("cluster",), (*figures, *errors))
     for s in states:
         found = {round(one.q, 6): _quantile(one) for one in s.quantiles}
-        causes = ", ".join(f"{cause} {rate:.1f}" for cause, rate in s.errors.items() if rate)
+        causes = ", ".join(
+            f"{cause} {rate:.1f}" for cause, rate in sorted(s.errors.items()) if rate
+        )
         made.add_row(
             s.cluster,
             f"{s.load:.1f}",

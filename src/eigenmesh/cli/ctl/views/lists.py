@@ -124,7 +124,7 @@ def audit_view(found: calls.ListAuditEntriesResponse) -> Iterator[RenderableType
             words.moment(one.time),
             one.who,
             one.action,
-            json.dumps(MessageToDict(one.detail), ensure_ascii=False),
+            json.dumps(MessageToDict(one.detail), ensure_ascii=False, sort_keys=True),
             Text(one.outcome, "" if one.outcome == "ok" else "red"),
         )
     yield made

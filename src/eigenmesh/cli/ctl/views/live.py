@@ -3,10 +3,11 @@ decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -32,7 +33,7 @@ class Watched:
 
 def live_view(seen: Watched, now: float) -> RenderableType:
     mesh = seen.mesh
-    parts: list[RenderableType] = [_banner(mesh), _news(seen, now)]
+    parts: list[RenderableType] = [*_banner(mesh), _news(seen, now)]
     if mesh.pending_decision:
         number = mesh.pending_decision.rpartition("/")[2]
         parts.append(Text(f"decision {number} waits for `ctl approve {number}`", "bold yellow"))
@@ -44,21 +45,18 @@ def live_view(seen: Watched, now: float) -> RenderableType:
     return Group(*parts)
 
 
-def _banner(mesh: pb.Mesh) -> Text:
+def _banner(mesh: pb.Mesh) -> Iterator[RenderableType]:
     mode = words.mode(mesh.mode)
-    line = Text.assemble(
-        (f" eigenmesh {mesh.id} ", "bold"),
-        (f" {mode.plain.upper()} ", f"bold reverse {mode.style}".strip()),
-    )
+    loud = f"bold reverse {mode.style}".strip()
+    yield Text.assemble(("eigenmesh ", "bold"), (mesh.id, "bold"), " ", (f" {mode} ".upper(), loud))
     if mesh.stopped:
         kind, colon, why = mesh.stopped.partition(":")
-        line.append(f" {kind.upper()}{colon}{why} ", "bold white on red")
-    return line
+        yield Padding(Text(f" {kind.upper()}{colon}{why}"), style="bold white on red")
 
 
 def _news(seen: Watched, now: float) -> Text:
     mesh = seen.mesh
-    line = Text(f" {mesh.connected_nodes} Envoys, heard of {_ago(now - seen.at)}, q quits", "dim")
+    line = Text(f"{mesh.connected_nodes} Envoys, heard of {_ago(now - seen.at)}, q quits", "dim")
     if seen.trouble:
         line.append(f"  no news: {seen.trouble}", "bold red")
     return line
