@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -205,6 +206,21 @@ def what_if() -> reads.WhatIfResponse:
     )
 
 
+class Feed:
+    """The answer to a call that watches: what was put, as it comes; None ends the call."""
+
+    def __init__(self, *first: Message | None) -> None:
+        self._queue: SimpleQueue[Message | None] = SimpleQueue()
+        for one in first:
+            self.put(one)
+
+    def put(self, message: Message | None) -> None:
+        self._queue.put(message)
+
+    def __call__(self, request: Message) -> Iterator[Message]:
+        yield from iter(self._queue.get, None)
+
+
 @dataclass
 class Api(MeshServiceServicer, OperationsServiceServicer):
     """answers: by call, messages or functions of the request; of any other write: the mesh.
@@ -245,8 +261,6 @@ class Api(MeshServiceServicer, OperationsServiceServicer):
             if details is not None:
                 context.set_trailing_metadata((("grpc-status-details-bin", details),))
             context.abort(code, message)
-        if name.startswith("Watch"):
-            return iter(self.answers.get(name, ()))
         answer = self.answers.get(name, self.answers["GetMesh"])
         return answer(request) if callable(answer) else answer
 
@@ -272,4 +286,8 @@ def serving(credentials: grpc.ServerCredentials | None = None) -> Iterator[Api]:
     try:
         yield api
     finally:
-        server.stop(None).wait(5.0)
+        stopped = server.stop(None)
+        for answer in api.answers.values():
+            if isinstance(answer, Feed):
+                answer.put(None)
+        stopped.wait(5.0)

@@ -47,7 +47,11 @@ def demands(ctx: typer.Context, incomplete: str) -> Offers:
     """Those of now, to be changed."""
 
     async def ask(client: MeshClient) -> Offers:
-        return [(f"{one.id}={one.demand:.0f}", "as now") async for one in client.list_routes()]
+        return [
+            (f"{one.id}={one.demand:.0f}", "as now")
+            async for one in client.list_routes()
+            if one.HasField("demand")
+        ]
 
     return _offers(ctx, incomplete, ask)
 
