@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,23 @@ def _lines(root: Any) -> Iterator[str]:
             yield from _command("###", f"eigenmesh {name} {of}", command, SHARED)
 
 
-def _command(level: str, name: str, command: Any, known: frozenset[str] | set[str]) -> Iterator[str]:
+def _command(level: str, name: str, command: Any, known: Set[str]) -> Iterator[str]:
     yield from (f"{level} {name}", "", command.help, "")
-    usage = " ".join(command.collect_usage_pieces(typer.Context(command)))
+    usage = " ".join(_arguments(command))
     yield from ("```console", f"$ {name} {usage}", "```", "")
     yield from _table([p for p in command.params if p.name not in known], command)
+
+
+def _arguments(command: Any) -> Iterator[str]:
+    yield "[OPTIONS]"
+    for one in command.params:
+        if one.param_type_name == "argument":
+            yield _name(one) if one.required else f"[{_name(one)}]"
+
+
+def _name(argument: Any) -> str:
+    name: str = argument.metavar or argument.name.upper()
+    return name.strip("[]")
 
 
 def _table(parameters: list[Any], command: Any) -> Iterator[str]:
@@ -58,14 +70,14 @@ def _table(parameters: list[Any], command: Any) -> Iterator[str]:
     yield from ("| | |", "|---|---|")
     for one in parameters:
         option = one.param_type_name == "option"
-        name = ", ".join(f"`{opt}`" for opt in one.opts) if option else f"`{one.name}`"
+        name = ", ".join(f"`{opt}`" for opt in one.opts) if option else f"`{_name(one)}`"
         notes = [one.help or ""]
         if one.envvar:
             notes.append(f"Or the environment's `{one.envvar}`.")
         default = one.get_default(context)
         if one.show_default and default not in (None, False, "", ()):
             notes.append(f"Default: `{getattr(default, 'value', default)}`.")
-        yield f"| {name} | {' '.join(notes).strip()} |".replace("| name=", "\\| name=")
+        yield f"| {name} | {' '.join(notes).strip()} |"
     yield ""
 
 

@@ -3,7 +3,7 @@
 Nothing here imports gRPC before a command runs: `--help` and completion start at once.
 """
 
-from eigenmesh.cli.ctl import asking, looking, steering
+from eigenmesh.cli.ctl import looking, steering
 from eigenmesh.cli.ctl.session import ctl
 
-__all__ = ["asking", "ctl", "looking", "steering"]
+__all__ = ["ctl", "looking", "steering"]
