@@ -22,7 +22,7 @@ BELOW: dict[str, set[str]] = {
     "guard": {"mesh"},
     "control": {"guard", "telemetry", "optimize", "xds", "mesh"},
     "web": {"control", "mesh"},
-    "api": {"control", "guard", "xds", "mesh", "v1"},
+    "api": {"control", "guard", "telemetry", "optimize", "xds", "mesh", "v1"},
     "demo": {"api", "mesh", "v1"},
     "cli": {"api", "web", "control", "demo", "xds", "mesh", "v1"},
 }

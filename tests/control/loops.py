@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eigenmesh.control.journal import Journal
-from eigenmesh.control.loop import ControlLoop, LoopSettings, Solver
+from eigenmesh.control.loop import ControlLoop
 from eigenmesh.control.metrics import Metrics
+from eigenmesh.control.proposal import LoopSettings, Solver
+from eigenmesh.guard.controls import Controls, Mode
 from eigenmesh.mesh import Cluster, GuardPolicy, ObjectivePolicy, Plan, Route, Topology
 from eigenmesh.telemetry.coupled import CoupledEstimator
 from eigenmesh.telemetry.source import Source
@@ -23,7 +25,7 @@ def smallest_loop(
     loop = ControlLoop(
         LoopSettings(topology, ObjectivePolicy(), GuardPolicy(), 2.0, 5.0, "classical", "m"),
         plan=Plan({"r": {"a": 1.0}}, {}),
-        mode="auto",
+        controls=Controls(Mode.AUTO),
         number=0,
         source=source,
         estimator=CoupledEstimator(topology),

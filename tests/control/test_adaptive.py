@@ -7,8 +7,8 @@ from typing import Any
 
 from eigenmesh.control.fast import FastLoop
 from eigenmesh.control.groups import GroupSettings, resolve
-from eigenmesh.control.loop import movable, with_default_limits
 from eigenmesh.control.metrics import Metrics
+from eigenmesh.control.proposal import movable, with_default_limits
 from eigenmesh.control.sidecar import mesh_hash
 from eigenmesh.guard import FastGuard, admit
 from eigenmesh.mesh import (

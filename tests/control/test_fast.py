@@ -7,10 +7,12 @@ from typing import Any
 
 from eigenmesh.control.fast import FastLoop
 from eigenmesh.control.metrics import Metrics
+from eigenmesh.control.operations import Operations
 from eigenmesh.control.settings import parse_document
 from eigenmesh.control.sidecar import make_fast_source
 from eigenmesh.demo import stage
 from eigenmesh.guard import FastGuard
+from eigenmesh.guard.controls import Mode
 from eigenmesh.mesh import (
     BreakerLimits,
     ClusterObservation,
@@ -50,7 +52,7 @@ async def test_what_was_lowered_is_given_back_when_auto_ends(tmp_path: Path) -> 
         fast.look(HALVED)
         fast.look(HALVED)
         assert served == [20]
-        await loop.set_mode("observe")
+        await Operations(loop, journal, original=loop.plan).set_mode(Mode.OBSERVE, by="test")
         fast.look(HALVED)
         fast.look(HALVED)
         assert served == [20, 40]

@@ -14,12 +14,22 @@ from pathlib import Path
 
 import pytest
 
-from eigenmesh.control.journal import Journal, JournalError
+from eigenmesh.control.audit import AuditEntry
+from eigenmesh.control.journal import (
+    Journal,
+    JournalError,
+    JournalWriteError,
+    Resumed,
+    Summary,
+)
+from eigenmesh.control.record import to_body
+from eigenmesh.guard.controls import Controls, Mode
 from eigenmesh.mesh import (
     Action,
     BreakerLimits,
     Candidate,
     Cause,
+    Check,
     ClusterObservation,
     CurveEstimate,
     Cut,
@@ -28,42 +38,108 @@ from eigenmesh.mesh import (
     Observation,
     Plan,
     ProxyLoad,
+    Verdict,
 )
 
 PLAN = Plan({"r": {"a": 0.7, "b": 0.3}}, {"a": BreakerLimits.around(40)})
+
+OTHER = Plan({"r": {"a": 0.5, "b": 0.5}}, {})
+ENTRY = AuditEntry(1000.0, "ops", "SetMode", {"mode": "auto"})
 
 
 def decision(number: int) -> Decision:
     return Decision(number=number, time=1000.0 + number, action=Action.PUSH, why="x", plan=PLAN)
 
 
-def test_a_restart_finds_plan_mode_estimator_and_number(tmp_path: Path) -> None:
+def test_a_restart_finds_everything(tmp_path: Path) -> None:
+    controls = Controls(Mode.AUTO, pins={"r": {"a": 0.7}}, promoted=frozenset({("r", "b")}))
     journal = Journal(tmp_path / "j.sqlite")
+    assert journal.resume("mesh-1") == Resumed()
+    assert journal.originals() is None
+    journal.put_originals(OTHER, "mesh-1")
+    journal.put_in_force(OTHER, "mesh-1", good=PLAN)
     journal.put_in_force(PLAN, "mesh-1")
-    journal.put_mode("auto")
+    journal.put_controls(controls.to_dict(), ENTRY)
     journal.record(decision(7), {"a": {"t0": 0.02}})
+    journal.set_pending(7)
+    journal.put_grants({"envoy-1": {"a": 20}})
     journal.close()
 
-    resumed = Journal(tmp_path / "j.sqlite").resume("mesh-1")
-    assert resumed.plan == PLAN
-    assert resumed.mode == "auto"
-    assert resumed.estimator == {"a": {"t0": 0.02}}
-    assert resumed.last_number == 7
+    journal = Journal(tmp_path / "j.sqlite")
+    found = journal.resume("mesh-1")
+    assert found == Resumed(
+        plan=PLAN,
+        good=PLAN,
+        pending=7,
+        controls=controls.to_dict(),
+        estimator={"a": {"t0": 0.02}},
+        grants={"envoy-1": {"a": 20}},
+        last_number=7,
+    )
+    assert found.controls is not None
+    assert Controls.from_dict(found.controls) == controls
+    assert journal.originals() == OTHER
+    assert journal.audit() == [replace(ENTRY, number=1)]
+
+
+def test_originals_are_those_of_before_the_first_start(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
+    journal.put_originals(OTHER, "mesh-1")
+    journal.put_originals(PLAN, "mesh-1")
+    assert journal.originals() == OTHER
+    journal.put_originals(PLAN, "mesh-2")
+    assert journal.originals() == PLAN
 
 
 def test_another_mesh_does_not_get_this_plan(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite")
-    journal.put_in_force(PLAN, "mesh-1")
-    resumed = journal.resume("mesh-2")
-    assert resumed.plan is None
-    assert resumed.estimator == {}
+    journal.put_in_force(PLAN, "mesh-1", good=PLAN)
+    journal.set_pending(3)
+    journal.put_controls({"mode": "auto"}, ENTRY)
+    journal.put_grants({"envoy-1": {"a": 20}})
+    assert journal.resume("mesh-2") == Resumed(controls={"mode": "auto"})
+    journal.put_in_force(OTHER, "mesh-2")
+    found = journal.resume("mesh-2")
+    assert (found.plan, found.good, found.pending) == (OTHER, None, None)
 
 
-def test_only_the_newest_decisions_are_kept(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j.sqlite", keep=3)
-    for number in range(1, 11):
-        journal.record(decision(number))
-    assert [d["number"] for d in journal.decisions()] == [10, 9, 8]
+def test_controls_and_their_audit_are_both_written_or_neither(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
+    journal.put_controls({"mode": "auto"}, ENTRY)
+    with pytest.raises(JournalWriteError):
+        journal.put_controls({"mode": "observe"}, replace(ENTRY, who=None))  # type: ignore[arg-type]
+    assert journal.resume("m").controls == {"mode": "auto"}
+    assert len(journal.audit()) == 1
+
+
+def test_lists_come_in_pages_the_newest_first(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
+    check = Check(Verdict.WORSE, 3, 0.2, 0.05, 3)
+    for number in range(1, 8):
+        journal.record(replace(decision(number), predicted=0.02, check=check))
+        journal.record_audit(replace(ENTRY, time=float(number), outcome=f"refused {number}"))
+    newest = journal.page(2)
+    assert newest == [
+        Summary(n, 1000.0 + n, Action.PUSH, "x", Verdict.WORSE, 0.02, None, None, 0.0)
+        for n in (7, 6)
+    ]
+    assert [d.number for d in journal.page(3, before=6)] == [5, 4, 3]
+    assert [e.outcome for e in journal.audit(2, before=4)] == ["refused 3", "refused 2"]
+
+
+def test_pushes_are_those_that_reached_envoy(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
+    for number, action in enumerate(Action, start=1):
+        journal.record(replace(decision(number), action=action))
+    times = [1000.0 + n for n, a in enumerate(Action, 1) if a in (Action.PUSH, Action.ROLLBACK)]
+    assert journal.pushes(0.0) == times
+    assert journal.pushes(1002.0) == times[1:]
+
+
+def test_a_long_request_does_not_fill_the_audit(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
+    journal.record_audit(replace(ENTRY, detail={"why": "x" * 1_000_000}))
+    assert len(str(journal.audit()[0].detail)) < 11_000
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
@@ -87,8 +163,8 @@ def test_damaged_contents_are_refused_with_the_remedy(tmp_path: Path) -> None:
     journal.put_in_force(PLAN, "m")
     journal.close()
     with sqlite3.connect(path) as db:
-        db.execute("UPDATE state SET value = '{' WHERE key = 'plan'")
-    with pytest.raises(JournalError, match=r"damaged.*move the file away"):
+        db.execute("UPDATE state SET value = x'00' WHERE key = 'mesh'")
+    with pytest.raises(JournalError, match=r"damaged.*checksum.*move the file away"):
         Journal(path).resume("m")
 
 
@@ -100,7 +176,7 @@ from eigenmesh.control.journal import Journal, JournalWriteError
 from test_journal import PLAN, decision
 journal = Journal(sys.argv[1])
 journal.put_in_force(PLAN, "m")
-for number in range(1, 100_000):
+for number in range(1, 10_000):
     try:
         journal.record(decision(number))
     except JournalWriteError as error:
@@ -165,37 +241,19 @@ def test_a_decision_comes_back_whole(tmp_path: Path) -> None:
         predicted_latency=0.019,
         seconds=0.2,
         couplings={"host h": 0.5},
+        check=Check(Verdict.ACCEPTED, 4, -0.1, 0.02),
     )
     journal = Journal(tmp_path / "j.sqlite")
     journal.record(whole)
     assert journal.decision(7) == whole
     assert journal.decision(8) is None
-    text = json.dumps(journal.decisions(), allow_nan=False)
-    assert json.loads(text)[0]["observation"]["clusters"]["a"]["resolutions"]["0.99"] is None
-
-
-def test_a_decision_of_an_older_journal_is_read(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j.sqlite")
-    seen = ClusterObservation(1.0, 1.0, None, 0.0)
-    journal.record(replace(decision(1), observation=Observation(5.0, 1.0, {"a": seen}, {})))
-    with sqlite3.connect(tmp_path / "j.sqlite") as db:
-        body = json.loads(db.execute("SELECT body FROM decisions").fetchone()[0])
-        for later in ("proxies", "left_out", "source"):
-            del body["observation"][later]
-        for later in ("resolutions", "errors", "connections", "pending"):
-            del body["observation"]["clusters"]["a"][later]
-        del body["couplings"]
-        db.execute("UPDATE decisions SET body = ?", (json.dumps(body),))
-    old = journal.decision(1)
-    assert old is not None
-    assert old.observation is not None
-    assert old.observation.clusters == {"a": seen}
+    json.dumps(to_body(whole), allow_nan=False)
 
 
 def test_a_damaged_decision_says_so(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.sqlite")
     journal.record(decision(1))
     with sqlite3.connect(tmp_path / "j.sqlite") as db:
-        db.execute("UPDATE decisions SET body = '{}'")
+        db.execute("UPDATE decisions SET body = x'00'")
     with pytest.raises(JournalError, match="decision 1 cannot be read"):
         journal.decision(1)

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from eigenmesh.control.journal import Journal
-from eigenmesh.control.loop import ControlLoop, LoopSettings, Mode
+from eigenmesh.control.loop import ControlLoop
 from eigenmesh.control.metrics import Metrics
+from eigenmesh.control.proposal import LoopSettings
+from eigenmesh.guard.controls import Controls, Mode
 from eigenmesh.mesh import (
     Action,
     Cluster,
@@ -60,7 +62,7 @@ class Content:
 
 
 async def run(
-    folder: Path, ticks: int, mode: Mode = "auto", probe: ProbePolicy = PROBE
+    folder: Path, ticks: int, mode: str = "auto", probe: ProbePolicy = PROBE
 ) -> list[Decision]:
     """A decision every two seconds, from second 2 on."""
     source, journal, now = Steady(), Journal(folder / "journal.sqlite"), 0.0
@@ -73,7 +75,7 @@ async def run(
             TOPOLOGY, ObjectivePolicy(), GuardPolicy(probe=probe), 2.0, 5.0, "classical", "m"
         ),
         plan=PLAN,
-        mode=mode,
+        controls=Controls(Mode(mode)),
         number=0,
         source=source,
         estimator=CoupledEstimator(TOPOLOGY),
@@ -119,7 +121,7 @@ async def test_a_hole_in_the_data_neither_begins_nor_ends_a_probe(tmp_path: Path
 
 @pytest.mark.parametrize(("mode", "probe"), [("observe", PROBE), ("auto", ProbePolicy())])
 async def test_none_when_frozen_and_none_by_default(
-    tmp_path: Path, mode: Mode, probe: ProbePolicy
+    tmp_path: Path, mode: str, probe: ProbePolicy
 ) -> None:
     decisions = await run(tmp_path, 6, mode, probe)
     assert all(d.action is Action.HOLD and d.plan == PLAN for d in decisions)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from eigenmesh.cli.main import app
 from eigenmesh.control.journal import Journal
-from eigenmesh.control.loop import with_default_limits
+from eigenmesh.control.proposal import with_default_limits
 from eigenmesh.control.settings import load_settings
 from eigenmesh.mesh import (
     Action,
@@ -82,7 +82,7 @@ def settings_file(tmp_path: Path) -> Path:
 
 def test_angles_of_a_journal_suit_its_mesh_better(settings_file: Path, tmp_path: Path) -> None:
     settings = load_settings(settings_file)
-    journal = Journal(settings.model.journal)
+    journal = Journal(settings.model.journal.path)
     plan = with_default_limits(Plan.equal(settings.topology), settings.topology)
     for number, demand in enumerate((420, 480, 540, 600, 660, 720, 600), start=1):
         journal.record(decision(number, demand, plan))

@@ -223,7 +223,7 @@ async def test_the_api_answers_health_reflection_and_bad_requests(stack: Stack) 
             stub = OperationsServiceStub(channel)  # type: ignore[no-untyped-call]
             await stub.SetMode(writes.SetModeRequest(name="meshes/-"))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert "use MODE_OBSERVE or MODE_AUTO" in (caught.value.details() or "")
+    assert "use MODE_OBSERVE, MODE_APPROVE or MODE_AUTO" in (caught.value.details() or "")
 
 
 async def test_without_traffic_nothing_moves_and_the_decision_says_why(stack: Stack) -> None:

@@ -11,12 +11,20 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from eigenmesh.api.names import resource_name
-from eigenmesh.guard.controls import Mode
-from eigenmesh.mesh import Candidate, Check, CurveEstimate, Decision, Plan
+from eigenmesh.control.audit import AuditEntry
+from eigenmesh.control.journal import Summary
+from eigenmesh.control.operations import WhatIf
+from eigenmesh.guard.controls import Controls, Mode
+from eigenmesh.mesh import BreakerLimits, Candidate, Check, CurveEstimate, Decision, Plan
 from eigenmesh.v1 import mesh_pb2 as pb
+from eigenmesh.v1 import mesh_service_pb2 as api
 from eigenmesh.xds.status import NodeStatus
 
-MODES = {mode: f"MODE_{mode.name}" for mode in Mode}
+MODES = {
+    Mode.OBSERVE: pb.MODE_OBSERVE,
+    Mode.APPROVE: pb.MODE_APPROVE,
+    Mode.AUTO: pb.MODE_AUTO,
+}
 
 
 def plan_message(plan: Plan) -> pb.Plan:
@@ -25,19 +33,36 @@ def plan_message(plan: Plan) -> pb.Plan:
             pb.RouteWeights(route=route, weights=dict(split))
             for route, split in plan.weights.items()
         ],
-        clusters=[
-            pb.ClusterLimits(
-                cluster=cluster,
-                max_requests=limits.max_requests,
-                max_connections=limits.max_connections,
-                max_pending_requests=limits.max_pending_requests,
-                max_retries=limits.max_retries,
-                retry_budget=pb.RetryBudget(**asdict(limits.retry_budget))
-                if limits.retry_budget
-                else None,
-            )
-            for cluster, limits in plan.limits.items()
+        clusters=[limits_message(cluster, limits) for cluster, limits in plan.limits.items()],
+    )
+
+
+def limits_message(cluster: str, limits: BreakerLimits) -> pb.ClusterLimits:
+    return pb.ClusterLimits(
+        cluster=cluster,
+        max_requests=limits.max_requests,
+        max_connections=limits.max_connections,
+        max_pending_requests=limits.max_pending_requests,
+        max_retries=limits.max_retries,
+        retry_budget=pb.RetryBudget(**asdict(limits.retry_budget)) if limits.retry_budget else None,
+    )
+
+
+def controls_message(controls: Controls, now: float) -> pb.Controls:
+    """now: unix seconds; a freeze that is over is not shown."""
+    return pb.Controls(
+        mode=MODES[controls.mode],
+        routes={route: MODES[mode] for route, mode in controls.routes.items()},
+        clusters={cluster: MODES[mode] for cluster, mode in controls.clusters.items()},
+        paused=controls.paused,
+        frozen_until=_timestamp(controls.frozen_until) if controls.frozen_until > now else None,
+        held=controls.held,
+        pins={route: pb.Weights(weights=pins) for route, pins in controls.pins.items()},
+        promoted=[
+            pb.RouteCluster(route=route, cluster=cluster)
+            for route, cluster in sorted(controls.promoted)
         ],
+        overrides=controls.overrides,
     )
 
 
@@ -83,7 +108,53 @@ def decision_message(decision: Decision, mesh: str) -> pb.Decision:
             for route, demand in seen.demands.items()
         )
     names = {**(seen.clusters if seen else {}), **decision.curves}
-    message.clusters.extend(_cluster(name, decision) for name in names)
+    message.clusters.extend(cluster_state(name, decision) for name in names)
+    return message
+
+
+def summary_message(summary: Summary, mesh: str) -> pb.Decision:
+    """mesh: its id. What the journal tells of a decision without unpacking it."""
+    return pb.Decision(
+        name=resource_name("decisions", summary.number, mesh),
+        number=summary.number,
+        time=_timestamp(summary.time),
+        action=f"ACTION_{summary.action.name}",
+        why=summary.why,
+        took=_duration(summary.seconds),
+        predicted=summary.predicted,
+        incumbent_predicted=summary.incumbent_predicted,
+        predicted_latency=summary.predicted_latency,
+        check=pb.Check(verdict=f"VERDICT_{summary.verdict.name}") if summary.verdict else None,
+    )
+
+
+def what_if_message(found: WhatIf) -> api.WhatIfResponse:
+    return api.WhatIfResponse(
+        demands=found.demands,
+        plan=plan_message(found.plan),
+        predicted=found.predicted,
+        predicted_latency=found.latency,
+        incumbent_predicted=found.incumbent_predicted,
+        incumbent_predicted_latency=found.incumbent_latency,
+        clusters={
+            name: pb.ClusterForecast(**asdict(forecast))
+            for name, forecast in found.clusters.items()
+        },
+        candidates=[_candidate(c) for c in found.candidates],
+    )
+
+
+def audit_message(entry: AuditEntry, mesh: str) -> pb.AuditEntry:
+    """mesh: its id."""
+    message = pb.AuditEntry(
+        name=resource_name("auditEntries", entry.number, mesh),
+        number=entry.number,
+        time=_timestamp(entry.time),
+        who=entry.who,
+        action=entry.action,
+        outcome=entry.outcome,
+    )
+    message.detail.update(entry.detail)
     return message
 
 
@@ -111,7 +182,8 @@ def node_message(status: NodeStatus, granted: Mapping[str, int], mesh: str) -> p
     )
 
 
-def _cluster(name: str, decision: Decision) -> pb.ClusterState:
+def cluster_state(name: str, decision: Decision) -> pb.ClusterState:
+    """What the decision saw of the cluster, and the curve that it had of it."""
     message = pb.ClusterState(cluster=name)
     seen = decision.observation.clusters.get(name) if decision.observation else None
     if seen is not None:

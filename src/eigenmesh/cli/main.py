@@ -128,12 +128,10 @@ def train_angles(
     from eigenmesh.control.retrain import FAMILY, retrain
     from eigenmesh.mesh import MeshError
 
-    path = settings.model.journal
-    if not path.exists():
-        _fail(f"journal: {path}: there is no such file; run Eigenmesh with these settings first")
+    path = settings.model.journal.path
     try:
         with Console(stderr=True).status(f"training {layers} layers on the blocks of {path}"):
-            found = retrain(Journal(path), settings, layers, decisions=decisions)
+            found = retrain(Journal.reading(path), settings, layers, decisions=decisions)
         out.write_text(json.dumps(found.table, indent=1) + "\n")
     except (JournalError, MeshError) as error:
         _fail(str(error))

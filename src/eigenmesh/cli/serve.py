@@ -7,7 +7,8 @@ import signal
 
 import structlog
 
-from eigenmesh.api.server import ApiServer, MeshServicer
+from eigenmesh.api.server import ApiServer
+from eigenmesh.api.subject import Subject
 from eigenmesh.control.settings import Settings
 from eigenmesh.control.sidecar import Sidecar
 from eigenmesh.web import HttpServer
@@ -24,10 +25,15 @@ async def serve(settings: Settings) -> None:
     sidecar = Sidecar(settings)
     model = settings.model
     web = HttpServer(model.http.listen, sidecar.metrics.registry, sidecar.not_ready)
-    servicer = MeshServicer(
-        model.mesh, sidecar.loop, sidecar.xds.nodes, sidecar.journal, sidecar.proxies
+    subject = Subject(
+        id=model.mesh,
+        loop=sidecar.loop,
+        operations=sidecar.operations,
+        journal=sidecar.journal,
+        proxies=sidecar.proxies,
+        nodes=sidecar.xds.nodes,
     )
-    api = ApiServer(model.api.listen, servicer)
+    api = ApiServer(model.api, subject, sidecar.metrics.called)
     try:
         await web.start()
         await api.start()

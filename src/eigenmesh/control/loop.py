@@ -8,28 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Literal
 
 import structlog
 
+from eigenmesh.control.approval import Approvals
+from eigenmesh.control.audit import AuditEntry
 from eigenmesh.control.journal import Journal, JournalWriteError
 from eigenmesh.control.metrics import Metrics
-from eigenmesh.guard import FastGuard, LimitRange, Prober, Storm, admit, lacking
+from eigenmesh.control.proposal import (
+    LoopSettings,
+    Solver,
+    guard_solution,
+    make_problem,
+    with_default_limits,
+)
+from eigenmesh.control.trial import Trial, within
+from eigenmesh.guard import FastGuard, Prober, Storm, calendar, lacking
+from eigenmesh.guard.admit import step
+from eigenmesh.guard.controls import Controls, Mode, effective, part
+from eigenmesh.guard.surge import Surge
 from eigenmesh.mesh import (
-    ENVOY_DEFAULT_LIMITS,
     Action,
+    Check,
     CurveEstimate,
     Decision,
     GuardPolicy,
-    ObjectivePolicy,
     Observation,
     Plan,
-    Topology,
+    Verdict,
 )
 from eigenmesh.optimize.objective import Objective
-from eigenmesh.optimize.problem import CircuitSettings, Problem, Solution
+from eigenmesh.optimize.problem import Problem, Solution
 from eigenmesh.optimize.worker import SolverError
 from eigenmesh.telemetry.coupled import CoupledEstimator
 from eigenmesh.telemetry.forecast import Forecast
@@ -37,42 +51,20 @@ from eigenmesh.telemetry.source import Source
 
 log = structlog.get_logger(__name__)
 
-Mode = Literal["observe", "auto"]
-
-KNOWN = 0.5
-"""Stated error of a capacity below which it says what limit is too high."""
-
-
-class Solver(Protocol):
-    async def solve(self, problem: Problem, timeout: float) -> Solution: ...
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """interval, solve_timeout, refusal_pause: seconds. mesh_hash: identity of routes and clusters.
-
-    refusal_pause: how long nothing is pushed after the Envoys refused a plan.
-    """
-
-    topology: Topology
-    objective: ObjectivePolicy
-    guard: GuardPolicy
-    interval: float
-    solve_timeout: float
-    solver: Literal["best", "variational", "classical"]
-    mesh_hash: str
-    circuits: CircuitSettings = field(default_factory=CircuitSettings)
-    refusal_pause: float = 60.0
+_PUSHES = 1000
+"""Times that are remembered: more than any limit of changes in an hour."""
 
 
 class ControlLoop:
     """`push` makes a plan, with what `storm` and `fast` say over it, the one that xDS serves; it
     must not block. `fast`: something looks at the mesh between ticks, and calls `calm`.
 
-    `observed` is told every observation before it is decided on.
+    `observed` is told every observation before it is decided on. good: the last plan that kept its
+    promise, if it is not the one in force. pushes: times of the last pushes (unix seconds).
 
     `plan` is the plan in force, `latest` the newest decision, `confirmed` the last plan that the
-    Envoys are known to have taken.
+    Envoys are known to have taken, `controls` what people asked. Whoever changes anything holds
+    `turn`.
     """
 
     def __init__(
@@ -80,7 +72,7 @@ class ControlLoop:
         settings: LoopSettings,
         *,
         plan: Plan,
-        mode: Mode,
+        controls: Controls,
         number: int,
         source: Source,
         estimator: CoupledEstimator,
@@ -88,34 +80,56 @@ class ControlLoop:
         journal: Journal,
         push: Callable[[Plan], None],
         metrics: Metrics,
+        good: Plan | None = None,
+        pushes: Sequence[float] = (),
+        pending: Decision | None = None,
         observed: Callable[[Observation], Awaitable[None]] | None = None,
         storm: Storm | None = None,
         fast: FastGuard | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self.plan = plan
-        self.mode: Mode = mode
+        self.controls = controls
         self.latest: Decision | None = None
         self.confirmed = plan
+        self.turn = asyncio.Lock()
+        self.approvals = Approvals(pending)
+        self.trial = Trial(
+            settings.topology, good or plan, settings.guard.verify, settings.objective
+        )
+        if good is not None and good != plan:
+            self.trial.depart(clock())
         self._refusal: tuple[float, str] | None = None
-        self._turn = asyncio.Lock()
         self._number = number
         self._source = source
         self._estimator = estimator
         self._forecast = Forecast()
+        self._surge = Surge()
         self._prober = Prober(settings.topology, settings.guard)
         self._storm = storm or Storm(settings.guard.storm)
         self._fast = fast
+        self._expected: Mapping[str, float] = {}
         self.curves: Mapping[str, CurveEstimate] = {}
-        self._solver = solver
+        self._pushes = deque(pushes, maxlen=_PUSHES)
+        self._rollbacks: deque[float] = deque(maxlen=_PUSHES)
+        self.solver = solver
         self._journal = journal
         self._push = push
         self._metrics = metrics
         self._observed = observed
-        self._clock = clock
+        self.clock = clock
         self._changed = asyncio.Condition()
         metrics.show_plan(plan)
+
+    @property
+    def mode(self) -> Mode:
+        return self.controls.mode
+
+    @property
+    def policy(self) -> GuardPolicy:
+        """The guard's, under what people asked, with the plan in force."""
+        return effective(self.settings.guard, self.controls, self.plan)
 
     async def run(self) -> None:
         """Ticks until cancelled. A tick that is late does not cause two in a row."""
@@ -128,17 +142,7 @@ class ControlLoop:
             except Exception:
                 # A bug in one tick must not end steering; the plan in force stays.
                 log.exception("tick failed; the plan in force stays")
-            await asyncio.sleep(max(0.05, self._settings.interval - (time.monotonic() - started)))
-
-    async def set_mode(self, mode: Mode) -> None:
-        """Raises JournalWriteError when the mode cannot be recorded; it is then unchanged."""
-        await asyncio.to_thread(self._journal.put_mode, mode)
-        log.info("mode set", mode=mode, before=self.mode)
-        self.mode = mode
-        if self._storm.dampings:
-            # Seen under the other mode; to be let go of, or begun, from the start.
-            self._storm.forget()
-            self._push(self.plan)
+            await asyncio.sleep(max(0.05, self.settings.interval - (time.monotonic() - started)))
 
     async def watch(self) -> AsyncIterator[Decision]:
         """The latest decision, then each new one; a slow reader skips to the newest."""
@@ -152,26 +156,67 @@ class ControlLoop:
 
     async def tick(self) -> Decision:
         """One turn of the loop. The decision is journaled before this returns."""
-        async with self._turn:
+        async with self.turn:
             return await self._tick()
+
+    async def put_controls(self, controls: Controls, entry: AuditEntry) -> None:
+        """What people ask from now on; call it with `turn` held. Raises JournalWriteError when it
+        cannot be recorded; nothing is changed then."""
+        await asyncio.to_thread(self._journal.put_controls, controls.to_dict(), entry)
+        before, self.controls = self.controls, controls
+        log.info("asked", action=entry.action, by=entry.who, **entry.detail)
+        if controls.mode is not before.mode and self._storm.dampings:
+            # Seen under the other mode; to be let go of, or begun, from the start.
+            self._storm.forget()
+            self._push(self.plan)
+        if controls.mode is not before.mode:
+            self.approvals.pending = None
+
+    async def push_pending(self, by: str) -> Decision:
+        """The plan that waits for a yes has got it; call it with `turn` held, and only if one does.
+        A plan that could not be pushed waits on: the decision then says why."""
+        waiting = self.approvals.pending
+        assert waiting is not None
+        why = f"approved by {by}: decision {waiting.number}"
+        plan = part(waiting.plan, self.plan, self.controls, Mode.AUTO, Mode.APPROVE)
+        refused = await self._put_in_force(plan)
+        self._number += 1
+        decision = replace(
+            waiting,
+            number=self._number,
+            time=self.clock(),
+            action=Action.HOLD if refused else Action.PUSH,
+            why=refused or why,
+            plan=self.plan,
+            check=None,
+            seconds=0.0,
+        )
+        if refused is None:
+            self.approvals.pending = None
+        await self._remember(decision)
+        return decision
 
     async def take_back(self, why: str) -> None:
         """The Envoys kept refusing the plan in force: the last one that they took is in force
         again, and no other is tried for a while."""
-        async with self._turn:
+        async with self.turn:
             if self.plan == self.confirmed:
                 return
             log.error("plan refused; the last one that was taken is in force", reason=why)
             self._metrics.plans_refused.inc()
-            self._refusal = (self._clock() + self._settings.refusal_pause, why)
-            if await self._put_in_force(self.confirmed) is not None:
+            self._refusal = (
+                self.clock() + self.settings.refusal_pause,
+                f"Envoy refused it ({why})",
+            )
+            self.trial.settle(self.confirmed)
+            if await self._put_in_force(self.confirmed, kind="back") is not None:
                 # Unlike a new plan this one is in force already, journaled or not.
                 self.plan = self.confirmed
                 self._push(self.plan)
 
     async def _tick(self) -> Decision:
         started = time.monotonic()
-        observation = await self._source.observe(self._clock())
+        observation = await self._source.observe(self.clock())
         if self._fast is None:
             self.calm(observation)
         if self._observed is not None:
@@ -188,88 +233,214 @@ class ControlLoop:
         """A retry storm is damped before anything else, whatever becomes of this tick."""
         before = self._storm.dampings
         after = self._storm.update(observation, self.curves)
-        self._metrics.show_storms(self._settings.topology, after)
+        self._metrics.show_storms(self.settings.topology, after)
         if after == before:
             return
         log.warning("retry storm", mode=self.mode, now=self._storm.why(observation.time) or "over")
-        if self.mode == "auto":
+        if self.mode is Mode.AUTO:
             self._push(self.plan)
 
     async def _decide(
         self, observation: Observation, curves: Mapping[str, CurveEstimate]
     ) -> Decision:
-        settings = self._settings
+        settings, now = self.settings, self.clock()
         self._number += 1
-        expected = self._forecast.update(observation.demands, observation.window)
-
-        def hold(why: str, solution: Solution | None = None) -> Decision:
-            return self._decision(Action.HOLD, why, observation, curves, self.plan, solution)
-
+        self._expected = self._forecast.update(observation.demands, observation.window)
+        growth = self._surge.update(observation.demands)
+        if self.controls.target is not None:
+            return await self._go_back(self.controls.target, observation, curves)
         reason = self._refused() or lacking(
-            settings.topology, observation, curves, settings.guard, self._clock()
+            settings.topology, observation, curves, settings.guard, now
         )
         if reason is not None:
-            return hold(reason)
-        incumbent = with_default_limits(self.plan, settings.topology)
-        problem = Problem(
-            topology=self._estimator.topology,
-            demands=expected,
-            curves={name: curves[name].curve for name in settings.topology.steered_clusters},
-            tails={}
-            if (q := settings.objective.quantile) is None
-            else {name: estimate.tail(q) for name, estimate in curves.items()},
-            failures={
-                name: observation.clusters[name].failing(observation.window)
-                for name in settings.topology.steered_clusters
-            },
-            incumbent=incumbent,
-            objective=settings.objective,
-            guard=settings.guard,
-            seed=self._number,
-            solver=settings.solver,
-            circuits=settings.circuits,
-        )
+            return self._hold(reason, observation, curves)
+        check = await self._verify(observation, curves)
+        if check is not None and check.verdict is Verdict.WORSE:
+            return replace(await self._roll_back(check, observation, curves), check=check)
+        decision = await self._propose(observation, curves, growth)
+        return replace(decision, check=check)
+
+    async def _propose(
+        self,
+        observation: Observation,
+        curves: Mapping[str, CurveEstimate],
+        growth: Mapping[str, float],
+    ) -> Decision:
+        """What becomes of the solver's plan."""
+        settings, policy = self.settings, self.policy
+        problem = self.problem(observation, curves)
         objective = Objective(problem)
         score = objective.of_plan
-        if self.mode == "auto":
-            over = self._prober.end(self.plan, score, self._clock())
-            if (probe := self._prober.current) is not None:
-                if over is None:
-                    return hold(f"probing the capacity of {probe.cluster}")
-                if (refused := await self._put_in_force(probe.base)) is not None:
-                    return hold(f"{over}; {refused}")
-                why = f"{over}; the plan before it is in force again"
-                return self._decision(Action.PUSH, why, observation, curves, probe.base, None)
+        if (over := await self._end_probe(score, observation, curves)) is not None:
+            return over
         try:
-            solution = await self._solver.solve(problem, settings.solve_timeout)
+            solution = await self.solver.solve(problem, settings.solve_timeout)
         except SolverError as error:
             self._metrics.solver_failures.inc()
             log.warning("solver failed", error=str(error))
-            return hold(f"the solver failed: {error}")
-        wanted = movable(solution.plan, settings.topology)
-        least = objective.limit_ranges(solution.plan, settings.guard.false_open)
-        ranges = {
-            # A capacity that is hardly known is no reason to turn anyone away.
-            name: LimitRange(low, high if curves[name].capacity_error < KNOWN else None)
-            for name, (low, high) in least.items()
-        }
-        guarded = admit(settings.topology, incumbent, wanted, settings.guard, score, ranges)
+            return self._hold(f"the solver failed: {error}", observation, curves)
+        guarded = guard_solution(objective, solution, settings.topology, curves, growth, policy)
+        decision = self._decision(
+            Action.HOLD, guarded.why, observation, curves, self.plan, solution
+        )
+        decision = replace(decision, cuts=guarded.cuts)
         if not guarded.moves:
-            decision = await self._probe(curves, score, hold(guarded.why, solution))
-        elif self.mode == "observe":
-            why = f"mode is observe, nothing pushed; {guarded.why}"
-            decision = self._decision(
-                Action.RECOMMEND, why, observation, curves, guarded.plan, solution
-            )
-        else:
-            refused = await self._put_in_force(guarded.plan)
-            if refused is None:
-                decision = self._decision(
-                    Action.PUSH, guarded.why, observation, curves, guarded.plan, solution
+            self.approvals.review(score, problem.incumbent, policy.min_gain)
+            return await self._probe(curves, score, decision)
+        return await self._act(guarded.plan, score, problem.incumbent, decision)
+
+    def problem(
+        self,
+        observation: Observation,
+        curves: Mapping[str, CurveEstimate],
+        demands: Mapping[str, float] | None = None,
+    ) -> Problem:
+        """What the solver is asked now; demands: instead of those that are expected."""
+        return make_problem(
+            self.settings,
+            self._estimator.topology,
+            self.plan,
+            self.policy,
+            demands=demands or self._expected,
+            observation=observation,
+            curves=curves,
+            seed=self._number,
+        )
+
+    async def _act(
+        self,
+        plan: Plan,
+        score: Callable[[Plan], float],
+        incumbent: Plan,
+        decision: Decision,
+    ) -> Decision:
+        """What may be done with a plan that the guard passed; `decision` says why it passed."""
+        why, now = decision.why, self.clock()
+        if self.mode is Mode.OBSERVE:
+            why = f"mode is observe, nothing pushed; {why}"
+            return replace(decision, action=Action.RECOMMEND, why=why, plan=plan)
+        stop = self.controls.stops(now) or calendar.stops(self.settings.guard, self._pushes, now)
+        if stop is not None:
+            why = f"{stop}, nothing pushed; {why}"
+            return replace(decision, action=Action.RECOMMEND, why=why, plan=plan)
+        free = part(plan, incumbent, self.controls, Mode.AUTO)
+        whole = part(plan, incumbent, self.controls, Mode.AUTO, Mode.APPROVE)
+        if free != incumbent:
+            if (refused := await self._put_in_force(free)) is not None:
+                return replace(decision, action=Action.HOLD, why=refused, plan=self.plan)
+            decision = replace(decision, action=Action.PUSH, plan=free)
+        if whole == free:
+            if free == incumbent:
+                return replace(decision, why=f"only observed where it would move; {why}")
+            return decision
+        return self._offer(whole, score, decision)
+
+    def _offer(self, plan: Plan, score: Callable[[Plan], float], decision: Decision) -> Decision:
+        """A plan, or the rest of one, that needs a yes."""
+        approvals, why = self.approvals, decision.why
+        least = self.settings.guard.min_gain
+        approvals.review(score, decision.plan, least)
+        if (quiet := approvals.quiet(self.clock())) is not None:
+            return replace(decision, why=f"{quiet}; {why}")
+        if not approvals.is_better(plan, score, least):
+            assert approvals.pending is not None
+            return replace(decision, why=f"decision {approvals.pending.number} waits for a yes")
+        approvals.pending = replace(
+            decision, action=Action.AWAIT, why=f"waits for a yes; {why}", plan=plan
+        )
+        log.warning("a plan waits for a yes", number=decision.number, why=why)
+        if decision.action is Action.PUSH:
+            return replace(decision, why=f"{why}; the rest waits for a yes")
+        return approvals.pending
+
+    async def _verify(
+        self, observation: Observation, curves: Mapping[str, CurveEstimate]
+    ) -> Check | None:
+        """Whether the plan in force keeps its promise; None while that cannot be said."""
+        emergency = self._storm.dampings or (self._fast is not None and self._fast.limits)
+        if not self.settings.guard.verify.enabled:
+            return None
+        if self.mode is Mode.OBSERVE or self._prober.current is not None or emergency:
+            return None
+        good = self.trial.good
+        check = await asyncio.to_thread(self.trial.update, self.plan, observation, curves)
+        if check is None:
+            return None
+        if self.trial.good != good:
+            log.info("verified", verdict=check.verdict, why=check.why)
+            # A restart goes on from it. If this is lost, the plan is on trial once more.
+            with suppress(JournalWriteError):
+                await asyncio.to_thread(
+                    self._journal.put_in_force,
+                    self.plan,
+                    self.settings.mesh_hash,
+                    self.trial.good,
                 )
-            else:
-                decision = hold(refused, solution)
-        return replace(decision, cuts=guarded.cuts)
+        self._metrics.show_check(check)
+        return check
+
+    async def _roll_back(
+        self, check: Check, observation: Observation, curves: Mapping[str, CurveEstimate]
+    ) -> Decision:
+        """The plan in force did not keep its promise: back to the last one that did."""
+        now, policy = self.clock(), self.settings.guard.verify
+        self._rollbacks.append(now)
+        self._metrics.rollbacks.inc()
+        self._refusal = (now + self.settings.refusal_pause, f"it was rolled back ({check.why})")
+        why = f"rolled back to the last good plan: {check.why}"
+        controls = replace(self.controls, target=self.trial.good, target_why=why)
+        count = within(self._rollbacks, policy.within, now)
+        if policy.rollbacks and count >= policy.rollbacks:
+            held = f"{count} rollbacks in {policy.within:g} s, the last one: {check.why}"
+            controls = replace(controls, held=held)
+            log.error("steering is held until somebody resumes it", why=held)
+        log.error("rolling back", why=why)
+        entry = AuditEntry(now, "eigenmesh", "RollBack", {"why": why})
+        try:
+            await self.put_controls(controls, entry)
+        except JournalWriteError:
+            self.controls = controls  # not to be forgotten as long as this runs
+        assert controls.target is not None
+        return await self._go_back(controls.target, observation, curves)
+
+    async def _go_back(
+        self, target: Plan, observation: Observation, curves: Mapping[str, CurveEstimate]
+    ) -> Decision:
+        """One bounded step toward a plan that was in force before."""
+        why = self.controls.target_why
+        incumbent = with_default_limits(self.plan, self.settings.topology)
+        plan = step(incumbent, target, self.policy)
+        if plan == target:
+            self.trial.settle(plan)
+        if (refused := await self._put_in_force(plan, kind="back")) is not None:
+            return self._hold(f"{why}; {refused}", observation, curves)
+        if plan == target:
+            entry = AuditEntry(self.clock(), "eigenmesh", "Arrived", {"why": why})
+            with suppress(JournalWriteError):
+                await self.put_controls(replace(self.controls, target=None, target_why=""), entry)
+            why = f"{why}; it is in force"
+        else:
+            why = f"{why}; its weights are {plan.distance(target):.0%} away"
+        return self._decision(Action.ROLLBACK, why, observation, curves, plan, None)
+
+    async def _end_probe(
+        self,
+        score: Callable[[Plan], float],
+        observation: Observation,
+        curves: Mapping[str, CurveEstimate],
+    ) -> Decision | None:
+        """What a probe that is under way, or over, makes of this tick."""
+        if self.mode is not Mode.AUTO:
+            return None
+        over = self._prober.end(self.plan, score, self.clock())
+        if (probe := self._prober.current) is None:
+            return None
+        if over is None:
+            return self._hold(f"probing the capacity of {probe.cluster}", observation, curves)
+        if (refused := await self._put_in_force(probe.base, kind="probe")) is not None:
+            return self._hold(f"{over}; {refused}", observation, curves)
+        why = f"{over}; the plan before it is in force again"
+        return self._decision(Action.PUSH, why, observation, curves, probe.base, None)
 
     async def _probe(
         self,
@@ -278,17 +449,20 @@ class ControlLoop:
         held: Decision,
     ) -> Decision:
         """What becomes of a decision to hold: a probe, if one is due."""
-        if self.mode != "auto":
+        now, guard = self.clock(), self.settings.guard
+        if self.mode is not Mode.AUTO or self.controls.routes or self.trial.on_trial:
             return held
-        probe = self._prober.begin(self.plan, curves, score, self._clock())
+        if self.controls.stops(now) or calendar.stops(guard, self._pushes, now):
+            return held
+        probe = self._prober.begin(self.plan, curves, score, now)
         if probe is None:
             return held
-        if (refused := await self._put_in_force(probe.plan)) is not None:
+        if (refused := await self._put_in_force(probe.plan, kind="probe")) is not None:
             return replace(held, why=f"{held.why}; probe of {probe.cluster} {refused}")
         why = (
             f"probe: the capacity of {probe.cluster} is known to "
             f"{curves[probe.cluster].capacity_error:.0%} only; predicted loss {probe.cost:.1%} "
-            f"for {self._settings.guard.probe.seconds:g} s; {held.why}"
+            f"for {guard.probe.seconds:g} s; {held.why}"
         )
         return replace(
             held,
@@ -300,26 +474,38 @@ class ControlLoop:
         )
 
     def _refused(self) -> str | None:
-        """Why nothing is tried now that the Envoys refused a plan; None when that is over."""
+        """Why nothing is tried now that a plan was taken back; None when that is over."""
         if self._refusal is None:
             return None
         until, why = self._refusal
-        if (left := until - self._clock()) > 0:
-            return f"the last plan is not in force, Envoy refused it ({why}); held for {left:.0f} s"
+        if (left := until - self.clock()) > 0:
+            return f"the last plan is not in force, {why}; held for {left:.0f} s"
         self._refusal = None
         return None
 
-    async def _put_in_force(self, plan: Plan) -> str | None:
+    async def _put_in_force(
+        self, plan: Plan, kind: Literal["plan", "probe", "back"] = "plan"
+    ) -> str | None:
         """Journal first, then push: a crash in between leaves a plan that a restart serves."""
+        mesh, good = self.settings.mesh_hash, self.trial.good
         try:
-            await asyncio.to_thread(self._journal.put_in_force, plan, self._settings.mesh_hash)
+            await asyncio.to_thread(self._journal.put_in_force, plan, mesh, good)
         except JournalWriteError as error:
             self._metrics.journal_failures.inc()
             log.error("plan not pushed", error=str(error))
             return f"not pushed, because a restart would forget it: {error}"
         self.plan = plan
         self._push(plan)
+        if kind != "back":
+            self._pushes.append(self.clock())
+        if kind == "plan":
+            self.trial.depart(self.clock())
         return None
+
+    def _hold(
+        self, why: str, observation: Observation, curves: Mapping[str, CurveEstimate]
+    ) -> Decision:
+        return self._decision(Action.HOLD, why, observation, curves, self.plan, None)
 
     def _decision(
         self,
@@ -332,12 +518,12 @@ class ControlLoop:
     ) -> Decision:
         if observation.left_out:
             why = f"{why}; without {', '.join(observation.left_out)}"
-        now = self._clock()
+        now = self.clock()
         lowered = (self._storm.why(now), self._fast.why(now) if self._fast else "")
         why = "; ".join([*filter(None, lowered), why])
         return Decision(
             number=self._number,
-            time=self._clock(),
+            time=self.clock(),
             action=action,
             why=why,
             plan=plan,
@@ -369,14 +555,3 @@ class ControlLoop:
         async with self._changed:
             self.latest = decision
             self._changed.notify_all()
-
-
-def movable(plan: Plan, topology: Topology) -> Plan:
-    """The plan without the limits that are not to be moved: no bound or step applies to them."""
-    return Plan(plan.weights, {c: m for c, m in plan.limits.items() if c not in topology.adaptive})
-
-
-def with_default_limits(plan: Plan, topology: Topology) -> Plan:
-    """The plan with Envoy's default thresholds spelled out where it leaves limits alone."""
-    missing = {c: ENVOY_DEFAULT_LIMITS for c in topology.steered_clusters if c not in plan.limits}
-    return Plan(plan.weights, {**plan.limits, **missing}) if missing else plan

@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from eigenmesh import __version__
-from eigenmesh.mesh import Decision, Plan, Topology
+from eigenmesh.mesh import Check, Decision, Plan, Topology
 
 MOST_GRANTS = 500
 """Series of single proxies' limits; a larger fleet has none, since nodes are not ours to bound."""
@@ -121,6 +121,11 @@ class Metrics:
             ["cluster"],
             registry=registry,
         )
+        self.rollbacks = Counter(
+            "eigenmesh_rollbacks",
+            "Plans that did not keep their promise and were rolled back",
+            registry=registry,
+        )
         self.objective = Gauge(
             "eigenmesh_objective_seconds",
             "Objective of the plan and of the incumbent at the last decision",
@@ -171,6 +176,18 @@ class Metrics:
             "eigenmesh_journal_failures", "Writes that the journal refused", registry=registry
         )
 
+        self.api_calls = Counter(
+            "eigenmesh_api_calls",
+            "Calls of the gRPC API by method and status code; UNAUTHENTICATED and "
+            "PERMISSION_DENIED are those that were not let in",
+            ["method", "code"],
+            registry=registry,
+        )
+
+    def called(self, method: str, code: str) -> None:
+        """A call of the API is over."""
+        self.api_calls.labels(method, code).inc()
+
     def watch_certificates(self, problem: Callable[[], str]) -> None:
         """problem: asked at every scrape; empty if there is none."""
         Gauge(
@@ -196,6 +213,9 @@ class Metrics:
     def show_storms(self, topology: Topology, stormy: Container[str]) -> None:
         for cluster in topology.steered_clusters:
             self.storm.labels(cluster).set(float(cluster in stormy))
+
+    def show_check(self, check: Check) -> None:
+        """What the last window says of the plan in force."""
 
     def show_decision(self, decision: Decision) -> None:
         self.decisions.labels(decision.action.value).inc()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from eigenmesh.mesh import (
     Action,
     Candidate,
     Cause,
+    Check,
     ClusterObservation,
     CurveEstimate,
     Cut,
@@ -17,6 +19,7 @@ from eigenmesh.mesh import (
     Observation,
     Plan,
     ProxyLoad,
+    Verdict,
 )
 
 _FIGURES = ("load", "throughput", "mean", "in_flight", "upstream_errors", "breaker_errors")
@@ -52,12 +55,14 @@ def to_body(decision: Decision) -> dict[str, Any]:
         **{name: getattr(decision, name) for name in _PREDICTIONS},
         "seconds": decision.seconds,
         "couplings": dict(decision.couplings),
+        "check": decision.check and asdict(decision.check),
     }
 
 
 def from_body(number: int, time: float, action: str, why: str, body: Mapping[str, Any]) -> Decision:
-    """Raises ValueError, KeyError or TypeError when it is not what `to_body` made."""
-    proposed, seen = body["proposed"], body["observation"]
+    """Raises ValueError, KeyError or TypeError when it is not what `to_body` made. Observation and
+    curves may be left out."""
+    proposed, seen, check = body["proposed"], body.get("observation"), body.get("check")
     return Decision(
         number=number,
         time=time,
@@ -66,12 +71,13 @@ def from_body(number: int, time: float, action: str, why: str, body: Mapping[str
         plan=Plan.from_dict(body["plan"]),
         proposed=Plan.from_dict(proposed) if proposed else None,
         observation=_observation(seen) if seen else None,
-        curves={name: CurveEstimate.from_dict(c) for name, c in body["curves"].items()},
+        curves={name: CurveEstimate.from_dict(c) for name, c in body.get("curves", {}).items()},
         candidates=tuple(Candidate(**c) for c in body["candidates"]),
         cuts=tuple(Cut(**c) for c in body["cuts"]),
         **{name: body[name] for name in _PREDICTIONS},
         seconds=body["seconds"],
         couplings=body.get("couplings", {}),
+        check=Check(**{**check, "verdict": Verdict(check["verdict"])}) if check else None,
     )
 
 

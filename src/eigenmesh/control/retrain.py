@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from eigenmesh.control.journal import Journal
-from eigenmesh.control.loop import with_default_limits
+from eigenmesh.control.proposal import with_default_limits
 from eigenmesh.control.settings import Settings
 from eigenmesh.mesh import Decision, MeshError
 from eigenmesh.mesh.curve import Array
@@ -82,8 +82,8 @@ def retrain(
 
 
 def _newest(journal: Journal, count: int) -> Iterator[Decision]:
-    for row in journal.decisions(count):
-        decision = journal.decision(row["number"])
+    for row in journal.page(count):
+        decision = journal.decision(row.number)
         if decision is not None:
             yield decision
 

@@ -13,27 +13,28 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from eigenmesh.control import groups
+from eigenmesh.control.api_settings import ApiListen
 from eigenmesh.control.circuit_settings import Circuits
 from eigenmesh.control.duration import Seconds
-from eigenmesh.control.fast_settings import FastSettings
 from eigenmesh.control.groups import Groups, GroupSettings
+from eigenmesh.control.guard_settings import Fraction, Guard, ModeName
+from eigenmesh.control.journal_settings import JournalSettings
 from eigenmesh.control.listen import Address, Listen, NodeTls, XdsListen, is_loopback
-from eigenmesh.control.storm_settings import StormSettings
 from eigenmesh.control.strict import Strict
 from eigenmesh.control.telemetry_settings import Telemetry
+from eigenmesh.guard.controls import Controls, check_bounds, effective
 from eigenmesh.mesh import (
-    Bounds,
     Call,
     Cluster,
     GuardPolicy,
     Host,
     MeshError,
     ObjectivePolicy,
-    ProbePolicy,
+    Plan,
     Topology,
 )
 from eigenmesh.mesh import Scenario as MeshScenario
@@ -43,7 +44,6 @@ from eigenmesh.xds.operator import OperatorConfig, OperatorError, parse_operator
 from eigenmesh.xds.protos import KNOWN_HERE
 from eigenmesh.xds.tls import Certificates, TlsError
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Price = Annotated[float, Field(ge=0)]
 
@@ -108,64 +108,6 @@ class Objective(Strict):
         )
 
 
-class WeightBounds(Strict):
-    min_weight: Fraction | None = None
-    max_weight: Fraction | None = None
-
-    def over(self, default: Bounds) -> Bounds:
-        low = default.min_weight if self.min_weight is None else self.min_weight
-        high = default.max_weight if self.max_weight is None else self.max_weight
-        return Bounds(low, high)
-
-
-class RouteGuard(WeightBounds):
-    clusters: dict[str, WeightBounds] = {}
-
-
-class Probe(Strict):
-    """Traffic shifted to learn a capacity; see ProbePolicy."""
-
-    rise: Fraction = ProbePolicy.rise
-    doubt: Annotated[float, Field(gt=0)] = ProbePolicy.doubt
-    seconds: Annotated[Seconds, Field(gt=0)] = ProbePolicy.seconds
-    share: Annotated[float, Field(gt=0, le=1)] = ProbePolicy.share
-    max_cost: Fraction = ProbePolicy.max_cost
-
-
-class Guard(Strict):
-    """What may be pushed; see GuardPolicy."""
-
-    min_weight: Fraction = 0.02
-    max_weight: Fraction = 0.98
-    max_step: Annotated[float, Field(gt=0, le=1)] = GuardPolicy.max_step
-    deadband: Fraction = GuardPolicy.deadband
-    probe_floor: Fraction = GuardPolicy.probe_floor
-    min_gain: Fraction = GuardPolicy.min_gain
-    max_limit_step: Annotated[float, Field(gt=1)] = GuardPolicy.max_limit_step
-    min_limit: Annotated[int, Field(ge=1)] = GuardPolicy.min_limit
-    max_limit: Annotated[int, Field(ge=1)] = GuardPolicy.max_limit
-    false_open: Annotated[float, Field(gt=0, lt=1)] = GuardPolicy.false_open
-    max_age: Seconds = GuardPolicy.max_age
-    probe: Probe = Probe()
-    storm: StormSettings = StormSettings()
-    fast: FastSettings = FastSettings()
-    routes: dict[str, RouteGuard] = {}
-
-    @model_validator(mode="after")
-    def _limits_in_order(self) -> Guard:
-        if self.min_limit > self.max_limit:
-            raise ValueError(
-                f"min_limit {self.min_limit} is above max_limit {self.max_limit}; "
-                "lower one or raise the other"
-            )
-        if self.min_weight > self.max_weight:
-            raise ValueError(
-                f"min_weight {self.min_weight} is above max_weight {self.max_weight}; "
-                "lower one or raise the other"
-            )
-        return self
-
-
 class ClusterSettings(Strict):
     host: str | None = None
     """The machine that it shares with the other clusters that name it."""
@@ -198,15 +140,15 @@ class Model(Strict):
     """The document. `envoy` is Envoy's own v3 YAML; a whole envoy.yaml may be pasted there."""
 
     mesh: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "mesh"
-    mode: Literal["observe", "auto"] = "observe"
+    mode: ModeName = "observe"
     interval: Annotated[Seconds, Field(ge=0.2)] = 5.0
     solver: Literal["best", "variational", "classical"] = "best"
     solve_timeout: Annotated[Seconds, Field(gt=0)] = 10.0
     circuits: Circuits = Circuits()
     xds: XdsListen = XdsListen(listen="127.0.0.1:18000")
-    api: Listen = Listen(listen="127.0.0.1:18001")
+    api: ApiListen = ApiListen(listen="127.0.0.1:18001")
     http: Listen = Listen(listen="127.0.0.1:18002")
-    journal: Path = Path("eigenmesh.sqlite")
+    journal: JournalSettings = JournalSettings()
     overlay: bool = False
     """Serve the runtime layer and nothing else: another control plane has what `envoy` says."""
     runtime_layer: str = "eigenmesh"
@@ -243,6 +185,11 @@ class Settings:
     certificates: Certificates | None = None
     """Of the xDS port; None: plain text."""
 
+    @property
+    def modes(self) -> dict[str, str]:
+        """What the document says of modes: "" (the mesh), "route NAME", "cluster NAME"."""
+        return {"": self.model.mode, **dict(self.model.guard.modes())}
+
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What an operator should know but may want: one line each."""
@@ -251,6 +198,7 @@ class Settings:
             for name in ("xds", "api", "http")
             if getattr(self.model, name).exposed
         ]
+        lines += self.model.api.warnings()
         xds = self.model.xds
         if xds.tls is not None and xds.tls.client_ca is None and not is_loopback(xds.listen):
             lines.append("xds.tls: whoever reaches the port is served; client_ca tells who may be")
@@ -328,19 +276,25 @@ def _resolve(model: Model, file: str) -> Settings:
         objective = model.objective.policy()
     except MeshError as error:
         raise MeshError(f"objective.{error.field}", error.value, error.remedy) from error
-    guard = _guard_policy(model.guard)
-    lines = list(_bounds(topology, guard))
-    if lines:
-        raise SettingsError([f"{file}: {line}" for line in lines])
+    guard = model.guard.policy()
+    try:
+        # Canaries, too, have to leave room for somebody.
+        check_bounds(topology, effective(guard, Controls(), Plan.equal(topology)))
+    except MeshError as error:
+        raise MeshError(f"guard: {error.field}", error.value, error.remedy) from error
     try:
         certificates = Certificates(model.xds.tls.files()) if model.xds.tls else None
     except TlsError as error:
         raise SettingsError([f"{file}: xds.tls.{error}"]) from error
-    if model.telemetry.prometheus is not None:
+    prometheus = model.telemetry.prometheus
+    secrets = {"api": model.api.check}
+    if prometheus is not None:
+        secrets["telemetry.prometheus"] = prometheus.access().check
+    for field, check in secrets.items():
         try:
-            model.telemetry.prometheus.access().check()
+            check()
         except AccessError as error:
-            raise SettingsError([f"{file}: telemetry.prometheus.{error}"]) from error
+            raise SettingsError([f"{file}: {field}.{error}"]) from error
     return Settings(model, operator, grouped, topology, objective, guard, file, certificates)
 
 
@@ -377,35 +331,6 @@ def _parser(model: Model) -> groups.Parse:
     return parse
 
 
-def _guard_policy(guard: Guard) -> GuardPolicy:
-    default = Bounds(guard.min_weight, guard.max_weight)
-    overrides: dict[tuple[str, str], Bounds] = {}
-    for route, own in guard.routes.items():
-        try:
-            whole = own.over(default)
-            overrides[(route, "")] = whole
-            for cluster, bounds in own.clusters.items():
-                overrides[(route, cluster)] = bounds.over(whole)
-        except MeshError as error:
-            raise MeshError(f"guard.routes.{route}", error.value, error.remedy) from error
-    return GuardPolicy(
-        bounds=default,
-        cluster_bounds=overrides,
-        max_step=guard.max_step,
-        deadband=guard.deadband,
-        probe_floor=guard.probe_floor,
-        min_gain=guard.min_gain,
-        max_limit_step=guard.max_limit_step,
-        min_limit=guard.min_limit,
-        max_limit=guard.max_limit,
-        false_open=guard.false_open,
-        max_age=guard.max_age,
-        probe=ProbePolicy(**guard.probe.model_dump()),
-        storm=guard.storm.policy(),
-        fast=guard.fast.policy(),
-    )
-
-
 def _names(model: Model, topology: Topology) -> Iterator[str]:
     """Names in the settings that the Envoy configuration does not have."""
     routes, clusters = topology.route_by_name, topology.by_name
@@ -417,6 +342,9 @@ def _names(model: Model, topology: Topology) -> Iterator[str]:
             if cluster not in routes[route].clusters:
                 remedy = _one_of(cluster, dict.fromkeys(routes[route].clusters))
                 yield f"guard.routes.{route}.clusters: {cluster!r}: not on this route; {remedy}"
+    for cluster in model.guard.clusters:
+        if cluster not in clusters:
+            yield f"guard.clusters: {cluster!r}: no such cluster; {_one_of(cluster, clusters)}"
     for cluster in model.clusters:
         if cluster not in clusters:
             yield f"clusters: {cluster!r}: no such cluster; {_one_of(cluster, clusters)}"
@@ -431,26 +359,6 @@ def _names(model: Model, topology: Topology) -> Iterator[str]:
     for host in model.hosts:
         if host not in named:
             yield f"hosts: {host!r}: no cluster names it; {_one_of(host, named)}"
-
-
-def _bounds(topology: Topology, guard: GuardPolicy) -> Iterator[str]:
-    """Bounds that no split of a route can meet."""
-    for route in topology.routes:
-        if len(route.clusters) < 2:
-            continue  # whose weight is 1 whatever they say
-        all_bounds = [guard.bounds_of(route.name, cluster) for cluster in route.clusters]
-        low = sum(b.min_weight for b in all_bounds)
-        high = sum(b.max_weight for b in all_bounds)
-        if low > 1 + 1e-9:
-            yield (
-                f"guard: route {route.name}: the smallest weights sum to {low:g}, above 1; "
-                "lower min_weight or probe_floor"
-            )
-        if high < 1 - 1e-9:
-            yield (
-                f"guard: route {route.name}: the largest weights sum to {high:g}, below 1; "
-                "raise max_weight"
-            )
 
 
 def _one_of(name: str, known: Mapping[str, object]) -> str:

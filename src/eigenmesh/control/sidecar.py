@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from contextlib import suppress
 
 import structlog
@@ -14,11 +15,15 @@ from eigenmesh.control.fleet import Grants
 from eigenmesh.control.groups import part_of
 from eigenmesh.control.heartbeat import Heartbeat
 from eigenmesh.control.journal import Journal, JournalWriteError
-from eigenmesh.control.loop import ControlLoop, LoopSettings, Mode
+from eigenmesh.control.loop import ControlLoop
 from eigenmesh.control.metrics import Metrics
+from eigenmesh.control.operations import Operations
+from eigenmesh.control.proposal import LoopSettings
 from eigenmesh.control.proxies import Proxies
 from eigenmesh.control.settings import Settings
 from eigenmesh.guard import FastGuard, Storm
+from eigenmesh.guard.calendar import HOUR
+from eigenmesh.guard.controls import Controls, Mode, hear, known_part
 from eigenmesh.mesh import Observation, Plan, Topology
 from eigenmesh.optimize.worker import SolverError, Worker
 from eigenmesh.telemetry.coupled import CoupledEstimator
@@ -81,8 +86,9 @@ class Sidecar:
         self._settings = settings
         model = settings.model
         self.metrics = Metrics()
-        self.journal = Journal(model.journal)
+        self.journal = Journal(model.journal.path, keep=model.journal.retention())
         self._mesh_hash = mesh_hash(settings.topology)
+        self.journal.put_originals(settings.groups.original_plan(), self._mesh_hash)
         resumed = self.journal.resume(self._mesh_hash)
         plan = resumed.plan or settings.groups.original_plan()
         if resumed.plan is not None:
@@ -127,7 +133,8 @@ class Sidecar:
                 max_age=settings.guard.max_age,
             )
         self._worker = Worker()
-        mode: Mode = "auto" if (resumed.mode or model.mode) == "auto" else "observe"
+        controls = Controls.from_dict(resumed.controls) if resumed.controls else Controls()
+        controls = known_part(hear(controls, settings.modes), settings.topology)
         self.loop = ControlLoop(
             LoopSettings(
                 topology=settings.topology,
@@ -140,7 +147,9 @@ class Sidecar:
                 mesh_hash=self._mesh_hash,
             ),
             plan=plan,
-            mode=mode,
+            controls=controls,
+            good=resumed.good,
+            pushes=self.journal.pushes(time.time() - HOUR),
             number=resumed.last_number,
             source=self._source,
             estimator=estimator,
@@ -151,6 +160,9 @@ class Sidecar:
             metrics=self.metrics,
             storm=self._storm,
             fast=self._fast,
+        )
+        self.operations = Operations(
+            self.loop, self.journal, original=settings.groups.original_plan()
         )
         self._fast_loop: FastLoop | None = None
         if fast_source is not None and self._fast is not None:
@@ -253,7 +265,7 @@ class Sidecar:
         self.loop.confirmed = plan
 
     async def _observed(self, seen: Observation) -> None:
-        if self.loop.mode != "auto":
+        if self.loop.mode is not Mode.AUTO:
             return  # nothing is touched
         before = self.proxies.to_dict()
         await self.proxies.observed(seen)

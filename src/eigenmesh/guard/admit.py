@@ -2,8 +2,10 @@
 
 The rules apply in this order, and each records what it cut: bounds, deadband, maximum step
 for weights; range, floor, deadband and maximum step for limits; then the minimum gain decides
-whether anything is pushed at all. Limits above all that the learned curves can call for need no
-gain to come down: at 1,024 a breaker protects nobody, and that shows only when it is too late.
+whether anything is pushed at all. Two things need no gain: limits above all that the learned
+curves can call for come down (at 1,024 a breaker protects nobody, and that shows only when it is
+too late), and weights out of their bounds (somebody pinned them, or set others) go there, a step
+at a time.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from eigenmesh.mesh import (
 
 LIMIT_DEADBAND = 0.1
 """A limit that would move by less than this fraction stays: rungs follow noisy curves."""
+
+_ROUNDING = 1e-4
+"""Envoy's weights are basis points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,27 @@ def admit(
     if gain < policy.min_gain:
         cuts.append(Cut("min_gain", "plan", gain, policy.min_gain))
         why = f"predicted gain {gain:.1%} is below min_gain {policy.min_gain:.1%}"
-        if lowered := _useless(incumbent, limits, ranges):
-            names = ", ".join(lowered)
-            why = f"{why}; limits that protect nobody come down: {names}"
-            plan = Plan(incumbent.weights, {**incumbent.limits, **lowered})
-            return Guarded(plan, tuple(cuts), True, why)
-        return Guarded(incumbent, tuple(cuts), False, why)
+        lowered = _useless(incumbent, limits, ranges)
+        if lowered:
+            why = f"{why}; limits that protect nobody come down: {', '.join(lowered)}"
+        asked = [r for r, split in incumbent.weights.items() if _outside(r, split, policy)]
+        if asked:
+            why = f"{why}; weights go to where they are bound: {', '.join(asked)}"
+        plan = Plan(
+            {**incumbent.weights, **{route: weights[route] for route in asked}},
+            {**incumbent.limits, **lowered},
+        )
+        return Guarded(plan, tuple(cuts), plan != incumbent, why)
     return Guarded(plan, tuple(cuts), True, f"predicted gain {gain:.1%}")
+
+
+def _outside(route: str, split: Mapping[str, float], policy: GuardPolicy) -> bool:
+    """Whether one of the route's weights is out of bounds by more than rounding."""
+    bounds = {name: policy.bounds_of(route, name) for name in split}
+    return len(split) > 1 and any(
+        not bounds[name].min_weight - _ROUNDING <= weight <= bounds[name].max_weight + _ROUNDING
+        for name, weight in split.items()
+    )
 
 
 def _useless(
@@ -111,7 +130,7 @@ def step(incumbent: Plan, target: Plan, policy: GuardPolicy) -> Plan:
     for route, wanted in target.weights.items():
         old = incumbent.weights.get(route, wanted)
         move = max(abs(wanted[name] - old[name]) for name in wanted)
-        part = min(1.0, policy.max_step / move) if move > 0 else 1.0
+        part = min(1.0, policy.steps_of(route).max_step / move) if move > 0 else 1.0
         weights[route] = (
             dict(wanted)
             if part == 1.0
@@ -150,15 +169,16 @@ def _weights(
             cuts.append(Cut("bounds", f"{route}/{name}", want, allowed))
     old = [incumbent[n] for n in names]
     move = max(abs(b - o) for b, o in zip(bounded, old, strict=True))
-    if move < policy.deadband:
+    steps = policy.steps_of(route)
+    if move < steps.deadband and not _outside(route, incumbent, policy):
         if move > 1e-9:
             cuts.append(Cut("deadband", route, move, 0.0))
         return dict(incumbent)
-    if move > policy.max_step:
+    if move > steps.max_step:
         # Along the line to the target: weights keep their sum, and no weight overshoots.
-        share = policy.max_step / move
+        share = steps.max_step / move
         bounded = [o + share * (b - o) for b, o in zip(bounded, old, strict=True)]
-        cuts.append(Cut("max_step", route, move, policy.max_step))
+        cuts.append(Cut("max_step", route, move, steps.max_step))
     return dict(zip(names, bounded, strict=True))
 
 
@@ -170,10 +190,11 @@ def _limits(
     known: LimitRange,
     cuts: list[Cut],
 ) -> BreakerLimits:
-    allowed = min(max(wanted.max_requests, policy.min_limit), policy.max_limit)
+    low, high = policy.limits_of(cluster)
+    allowed = min(max(wanted.max_requests, low), high)
     if allowed != wanted.max_requests:
         cuts.append(Cut("limit_range", cluster, wanted.max_requests, allowed))
-    if (floor := min(known.floor, policy.max_limit)) > allowed:
+    if (floor := min(known.floor, high)) > allowed:
         cuts.append(Cut("false_open", cluster, allowed, floor))
         allowed = floor
     if incumbent is not None:

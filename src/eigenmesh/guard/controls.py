@@ -36,6 +36,8 @@ class Controls:
     until which nothing is pushed. held: why the steering ended by itself, until it is resumed.
     pins: route -> cluster -> weight that it keeps. promoted: canaries (route, cluster) that are
     none any more. overrides: settings of the guard that were changed live, by their names.
+    target: a plan that is gone back to, a step at a time, and why. told: what the settings last
+    said of modes (`hear`).
     """
 
     mode: Mode = Mode.OBSERVE
@@ -47,6 +49,9 @@ class Controls:
     pins: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     promoted: frozenset[tuple[str, str]] = frozenset()
     overrides: Mapping[str, float] = field(default_factory=dict)
+    target: Plan | None = None
+    target_why: str = ""
+    told: Mapping[str, str] = field(default_factory=dict)
 
     def mode_of_route(self, route: str) -> Mode:
         return _stricter(self.mode, self.routes.get(route, Mode.AUTO))
@@ -75,6 +80,9 @@ class Controls:
             "pins": {route: dict(pins) for route, pins in self.pins.items()},
             "promoted": sorted(map(list, self.promoted)),
             "overrides": dict(self.overrides),
+            "target": self.target.to_dict() if self.target else None,
+            "target_why": self.target_why,
+            "told": dict(self.told),
         }
 
     @classmethod
@@ -89,7 +97,47 @@ class Controls:
             data["pins"],
             frozenset((route, cluster) for route, cluster in data["promoted"]),
             data["overrides"],
+            Plan.from_dict(target) if (target := data.get("target")) else None,
+            data.get("target_why", ""),
+            data.get("told", {}),
         )
+
+
+def hear(controls: Controls, told: Mapping[str, str]) -> Controls:
+    """The controls after the settings were read: what they say of a mode counts when it is new, and
+    what was asked since when it is not. told: "" (the mesh), "route NAME", "cluster NAME" -> mode.
+    """
+    mode = controls.mode
+    parts = {"route": dict(controls.routes), "cluster": dict(controls.clusters)}
+    for key in told.keys() | controls.told.keys():
+        said = told.get(key, Mode.AUTO.value)
+        if said == controls.told.get(key, None if key == "" else Mode.AUTO.value):
+            continue
+        if key == "":
+            mode = Mode(said)
+            continue
+        kind, _, name = key.partition(" ")
+        parts[kind].pop(name, None)
+        if Mode(said) is not Mode.AUTO:
+            parts[kind][name] = Mode(said)
+    return replace(
+        controls, mode=mode, routes=parts["route"], clusters=parts["cluster"], told=dict(told)
+    )
+
+
+def known_part(controls: Controls, topology: Topology) -> Controls:
+    """The controls without what the mesh does not have any more."""
+    routes, clusters = topology.route_by_name, topology.by_name
+    return replace(
+        controls,
+        routes={name: mode for name, mode in controls.routes.items() if name in routes},
+        clusters={name: mode for name, mode in controls.clusters.items() if name in clusters},
+        pins={
+            route: pins
+            for route, pins in controls.pins.items()
+            if route in routes and set(pins) <= set(routes[route].clusters)
+        },
+    )
 
 
 def _stricter(one: Mode, other: Mode) -> Mode:
@@ -134,6 +182,8 @@ def unknown(topology: Topology, controls: Controls) -> Iterator[tuple[str, str]]
 def check_bounds(topology: Topology, policy: GuardPolicy) -> None:
     """Raises MeshError for a route whose bounds no split can meet."""
     for route in topology.routes:
+        if len(route.clusters) < 2:
+            continue  # its weight is 1 whatever they say
         bounds = [policy.bounds_of(route.name, cluster) for cluster in route.clusters]
         low, high = sum(b.min_weight for b in bounds), sum(b.max_weight for b in bounds)
         if low > 1.0 + 1e-9:

@@ -96,7 +96,7 @@ class Prober:
         if not 0.0 < own < 1.0:
             return weights
         bounds = [self._guard.bounds_of(route, name) for name in weights]
-        rise = min(self._policy.rise * own, self._guard.max_step)
+        rise = min(self._policy.rise * own, self._guard.steps_of(route).max_step)
         rise = min(rise, self._guard.bounds_of(route, cluster).max_weight - own)
         if rise <= 0.0:
             return weights

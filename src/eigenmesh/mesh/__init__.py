@@ -25,6 +25,7 @@ from eigenmesh.mesh.policy import (
     ObjectivePolicy,
     ProbePolicy,
     Scenario,
+    Steps,
     StormPolicy,
     VerifyPolicy,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "RetryBudget",
     "Route",
     "Scenario",
+    "Steps",
     "StormPolicy",
     "Topology",
     "Verdict",

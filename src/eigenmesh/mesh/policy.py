@@ -146,7 +146,7 @@ class FastPolicy:
 
 @dataclass(frozen=True)
 class VerifyPolicy:
-    """How a plan is held to its promise; see `guard.verify`.
+    """How a plan is held to its promise; see `guard.verify`. enabled: False: it is not.
 
     windows, patience: observations before the first and the last verdict. tolerance: by how much
     (relative) a plan may be worse than the last good one. doubtful: probability that a plan which
@@ -154,6 +154,7 @@ class VerifyPolicy:
     nothing is known of it. rollbacks: so many within `within` seconds end the steering; 0: never.
     """
 
+    enabled: bool = True
     windows: int = 3
     patience: int = 12
     tolerance: float = 0.05
@@ -180,6 +181,14 @@ class FreezeWindow:
     zone: str = "UTC"
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """max_step, deadband: of one route's weights; see GuardPolicy."""
+
+    max_step: float
+    deadband: float
+
+
 @dataclass(frozen=True)
 class GuardPolicy:
     """What may be pushed.
@@ -197,6 +206,9 @@ class GuardPolicy:
     no such limit. freeze: when nothing is pushed. canaries: (route, cluster) -> largest weight
     until the cluster is promoted. surge: growth of the demand, relative to what was expected, from
     which weights are drawn toward the clusters' shares of the capacity. verify: after each push.
+
+    steps: of routes whose max_step or deadband is not the mesh's. limits: cluster -> (min_limit,
+    max_limit) where they are not the mesh's.
     """
 
     bounds: Bounds = field(default_factory=Bounds)
@@ -219,6 +231,15 @@ class GuardPolicy:
     canaries: Mapping[tuple[str, str], float] = field(default_factory=dict)
     surge: float = 1.5
     verify: VerifyPolicy = field(default_factory=VerifyPolicy)
+    steps: Mapping[str, Steps] = field(default_factory=dict)
+    limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def steps_of(self, route: str) -> Steps:
+        return self.steps.get(route) or Steps(self.max_step, self.deadband)
+
+    def limits_of(self, cluster: str) -> tuple[int, int]:
+        """(min_limit, max_limit) of its max_requests."""
+        return self.limits.get(cluster, (self.min_limit, self.max_limit))
 
     def bounds_of(self, route: str, cluster: str) -> Bounds:
         """Bounds of one weight, the probe floor included."""

@@ -103,6 +103,7 @@ class Objective:
     """
 
     def __init__(self, problem: Problem) -> None:
+        self.problem = problem
         topology, policy, guard = problem.topology, problem.objective, problem.guard
         self.clusters = topology.steered_clusters
         self.routes = tuple(route.name for route in topology.routes)
@@ -144,7 +145,8 @@ class Objective:
         curves = [problem.curves[name] for name in self.clusters]
         knee = np.array([c.in_flight(policy.knee * c.capacity) for c in curves])
         ladder = np.ceil(np.outer(knee * self.queues.occupied, policy.ladder))
-        self.ladder: Array = np.clip(ladder, guard.min_limit, guard.max_limit)
+        least, most = np.transpose([guard.limits_of(name) for name in self.clusters])
+        self.ladder: Array = np.clip(ladder, least[:, None], most[:, None])
         """(clusters, levels) requests."""
         self.initial_limits = self.limits_of(problem.incumbent)
         # Where the proxy adapts its own limit, there is one rung: the limit in force.
@@ -323,6 +325,10 @@ class Objective:
     def predicted_latency(self, plan: Plan) -> float:
         """Mean latency in seconds of what enters from outside and is admitted, calls and all, at
         the observed demand."""
+        return self.outcome(plan)[0]
+
+    def outcome(self, plan: Plan) -> tuple[float, float]:
+        """`predicted_latency`, and the fraction of the attempts that breakers turn away."""
         w, limits = self.weights_of(plan), self.limits_of(plan)
         offered = self.loads(w)
         blocked = self.queues.blocked(offered, self.queues.felt(offered, offered), limits)
@@ -331,7 +337,8 @@ class Objective:
         felt = self.queues.felt(load, load * (1.0 - blocked))
         admitted = load * (1.0 - self.queues.blocked(load, felt, limits))
         visits = offered.sum() / self.total
-        return float(visits * self.queues.time(load, felt, limits).sum() / admitted.sum())
+        latency = visits * self.queues.time(load, felt, limits).sum() / admitted.sum()
+        return float(latency), float(1.0 - admitted.sum() / load.sum())
 
     def limit_ranges(self, plan: Plan, probability: float) -> dict[str, tuple[int, int]]:
         """Cluster -> the smallest limit that turns away at most this fraction of what the plan

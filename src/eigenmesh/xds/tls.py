@@ -1,4 +1,4 @@
-"""The certificates of the xDS port, read again whenever their files changed.
+"""The certificates of a port, read again whenever their files changed.
 
 gRPC asks before every handshake whether there is a new certificate; that is when the files are
 looked at, so a rotation needs no signal and no timer, and streams that are open live on. Files
@@ -87,11 +87,13 @@ class TlsFiles:
 class Certificates:
     """The files' latest usable content. Raises TlsError if there is none to begin with.
 
-    gRPC calls from threads of its own; every method may be called from any.
+    field: of the settings, where the files are named. gRPC calls from threads of its own; every
+    method may be called from any.
     """
 
-    def __init__(self, files: TlsFiles) -> None:
+    def __init__(self, files: TlsFiles, field: str = "xds.tls") -> None:
         self._files = files
+        self._field = field
         self._lock = threading.Lock()
         self._stamp = files.stamp()
         self._pem = files.read()
@@ -142,7 +144,7 @@ class Certificates:
             self._pem = self._files.read()
         except TlsError as error:
             if str(error) != self._problem:
-                log.error("the last good certificate stays in use: xds.tls.%s", error)
+                log.error("the last good certificate stays in use: %s.%s", self._field, error)
             self._problem = str(error)
             return
         self._stamp, self._problem = stamp, ""
