@@ -48,6 +48,9 @@ def status_of(error: Exception, subject: str = "") -> tuple[grpc.StatusCode, Sta
     code: grpc.StatusCode
     detail: Message | None
     match error:
+        case JournalWriteError() | SolverError():
+            code = grpc.StatusCode.UNAVAILABLE
+            detail = details.RetryInfo(retry_delay=Duration(seconds=1))
         case MeshError():
             code = grpc.StatusCode.INVALID_ARGUMENT
             what = f"{shorten(repr(error.value))}: {error.remedy}"
@@ -65,9 +68,6 @@ def status_of(error: Exception, subject: str = "") -> tuple[grpc.StatusCode, Sta
         case NotFoundError():
             code = grpc.StatusCode.NOT_FOUND
             detail = details.ResourceInfo(resource_name=subject, description=shorten(text))
-        case JournalWriteError() | SolverError():
-            code = grpc.StatusCode.UNAVAILABLE
-            detail = details.RetryInfo(retry_delay=Duration(seconds=1))
         case JournalError():
             code, detail = grpc.StatusCode.DATA_LOSS, None
         case UnknownCallerError():

@@ -49,7 +49,7 @@ def key_in(request: Paged, kind: str) -> object:
         found = json.loads(base64.urlsafe_b64decode(token))
     except (binascii.Error, ValueError, RecursionError):
         found = None
-    if not isinstance(found, list) or len(found) != 2 or found[0] != kind:
+    if not isinstance(found, list) or len(found) != 2 or found[0] != kind or found[1] is None:
         raise MeshError("page_token", token, "repeat the next_page_token of the page before")
     key: object = found[1]
     return key
