@@ -8,7 +8,7 @@ ARGS ?=
     bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape \
     bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous bench-optimiser-meshes \
     bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles pictures \
-    bench-breakers
+    bench-breakers docs-cli
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -73,6 +73,9 @@ train-angles: $(VENV)/.dev  ## Train the QAOA angles that are shipped, some minu
 
 pictures: $(VENV)/.dev  ## Draw the circuits of docs/optimiser.md anew
 	$(BIN)/python docs/draw_circuits.py
+
+docs-cli: $(VENV)/.dev  ## Write docs/cli.md from the commands' own help
+	$(BIN)/python docs/write_cli.py
 
 bench-xds: $(VENV)/.dev  ## Fleets of streams against a bare server
 	$(BIN)/python -m bench.xds.run $(ARGS)
