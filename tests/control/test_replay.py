@@ -24,7 +24,7 @@ async def recorded(
     folder: Path, mode: Mode = Mode.AUTO, ticks: int = TICKS
 ) -> tuple[Journal, LoopSettings]:
     journal = Journal(folder / "journal.sqlite")
-    simulation = Simulation(journal, mode)
+    simulation = Simulation(journal, mode=mode)
     for _ in range(ticks):
         await simulation.tick()
     return journal, simulation.loop.settings
