@@ -132,7 +132,7 @@ def test_overlay_says_what_is_served_and_what_to_add(settings_file: Path, tmp_pa
 
 def test_ctl_without_a_server_says_what_to_do() -> None:
     done = eigenmesh("ctl", "status", "--address", "127.0.0.1:1")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "is `eigenmesh run` up" in done.stderr
     assert "Traceback" not in done.stderr
 

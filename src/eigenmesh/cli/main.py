@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from enum import StrEnum
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from eigenmesh import __version__
+from eigenmesh.cli.ctl import ctl
+from eigenmesh.cli.replay import replay
 
 if TYPE_CHECKING:
-    from eigenmesh.api.client import MeshClient
     from eigenmesh.control.settings import Settings, SettingsError
-    from eigenmesh.v1 import mesh_pb2 as pb
-
-T = TypeVar("T")
 
 app = typer.Typer(
     name="eigenmesh",
@@ -28,18 +25,13 @@ app = typer.Typer(
     help="Steers Envoy's route weights and circuit breakers from live latency.\n\n"
     "Start with `eigenmesh demo`, or `eigenmesh check eigenmesh.yaml`.",
 )
-ctl = typer.Typer(no_args_is_help=True, help="Look at and steer a running Eigenmesh.")
 app.add_typer(ctl, name="ctl")
+app.command()(replay)
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="Settings file (YAML).", show_default=True)
 ]
-AddressOption = Annotated[
-    str,
-    typer.Option("--address", envvar="EIGENMESH_API", help="gRPC API of Eigenmesh, host:port."),
-]
 DEFAULT_CONFIG = Path("eigenmesh.yaml")
-DEFAULT_API = "127.0.0.1:18001"
 
 
 class LogLevel(StrEnum):
@@ -47,11 +39,6 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
-
-
-class ModeName(StrEnum):
-    OBSERVE = "observe"
-    AUTO = "auto"
 
 
 def _version(wanted: bool) -> None:
@@ -320,63 +307,6 @@ def demo(
     raise typer.Exit(run_demo(Options(prometheus=prometheus, fast=fast, folder=folder)))
 
 
-@ctl.command()
-def status(address: AddressOption = DEFAULT_API) -> None:
-    """Shows mode, weights, limits, curves, the latest decision and the Envoys.
-
-    Example: `eigenmesh ctl status --address 127.0.0.1:18001`
-    """
-    from eigenmesh.cli.status import show_mesh
-
-    async def both(client: MeshClient) -> tuple[pb.Mesh, list[pb.Node]]:
-        return await client.get_mesh(), [node async for node in client.list_nodes()]
-
-    show_mesh(*_call(address, both))
-
-
-@ctl.command()
-def explain(
-    number: Annotated[
-        int, typer.Argument(min=0, help="Number of the decision; 0 is the latest.")
-    ] = 0,
-    address: AddressOption = DEFAULT_API,
-) -> None:
-    """Explains a decision: what was asked and seen, curves, candidates, winners, cuts.
-
-    Example: `eigenmesh ctl explain 17`
-    """
-    from eigenmesh.cli.explain import show_decision
-
-    show_decision(_call(address, lambda client: client.get_decision(number)))
-
-
-@ctl.command()
-def nodes(address: AddressOption = DEFAULT_API) -> None:
-    """Lists the Envoys: what each asked for, was sent, has accepted or refused.
-
-    Example: `eigenmesh ctl nodes`
-    """
-    from eigenmesh.cli.status import show_nodes
-
-    async def listed(client: MeshClient) -> list[pb.Node]:
-        return [node async for node in client.list_nodes()]
-
-    show_nodes(_call(address, listed))
-
-
-@ctl.command()
-def mode(
-    mode: Annotated[ModeName, typer.Argument(help="observe: push nothing. auto: steer.")],
-    address: AddressOption = DEFAULT_API,
-) -> None:
-    """Starts (`auto`) or stops (`observe`) steering; the plan in force stays either way.
-
-    Example: `eigenmesh ctl mode auto`
-    """
-    _call(address, lambda client: client.set_mode(mode.value))
-    typer.echo(f"mode is now {mode.value}")
-
-
 def _envoy() -> Path | None:
     """The Envoy of this machine: on the path (a script only starts it), or the demo's."""
     from eigenmesh.demo.processes import ProcessError, envoy_binary
@@ -404,27 +334,6 @@ def _complain(error: SettingsError) -> NoReturn:
     for line in error.lines:
         typer.echo(f"eigenmesh: {line}", err=True)
     raise typer.Exit(1) from error
-
-
-def _call(address: str, call: Any) -> Any:
-    import grpc
-
-    from eigenmesh.api.client import MeshClient
-
-    async def run() -> Any:
-        async with MeshClient(address) as client:
-            result: Coroutine[Any, Any, Any] = call(client)
-            return await result
-
-    try:
-        return asyncio.run(run())
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.NOT_FOUND:
-            _fail(f"{address}: {error.details()}")
-        _fail(
-            f"{address}: {error.code().name}: {error.details()}; "
-            "is `eigenmesh run` up, and is --address its api.listen?"
-        )
 
 
 def _fail(message: str) -> NoReturn:

@@ -41,8 +41,10 @@ def prune(db: sqlite3.Connection, keep: Retention, now: float) -> None:
         if not any(_drop_oldest(db, table) for table in ("evidence", "decisions", "audit")):
             break
     pages, free, _ = _pages(db)
-    if free > max(256, _SPARE * pages):
-        db.execute(f"PRAGMA incremental_vacuum({_VACUUM})").fetchall()
+    if free > _SPARE * pages:
+        for _ in range(min(free, _VACUUM)):
+            # One at a time: the statement yields after each page, and Python steps it once.
+            db.execute("PRAGMA incremental_vacuum(1)")
 
 
 def _drop_oldest(db: sqlite3.Connection, table: str) -> bool:

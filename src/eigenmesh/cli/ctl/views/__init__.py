@@ -1,0 +1,1 @@
+"""What the API answers, as people read it: messages in, rich renderables out."""
