@@ -21,6 +21,7 @@ from eigenmesh.mesh import (
     Observation,
     Plan,
     Route,
+    Steps,
     Topology,
 )
 
@@ -185,3 +186,37 @@ def test_a_limit_that_protects_nobody_comes_down_without_a_gain() -> None:
     assert limits == {"a": 512, "b": 1024, "c": 30}, "nothing else moves"
     assert guarded.plan.weights == old.weights
     assert "protect nobody" in guarded.why
+
+
+def test_weights_out_of_their_bounds_go_there_without_a_gain_and_in_steps() -> None:
+    rules = policy(
+        cluster_bounds={("r", "a"): Bounds(0.6, 0.6)}, max_step=0.1, deadband=0.05, min_gain=0.01
+    )
+    now, steps = EQUAL, 0
+    while abs(now.weights["r"]["a"] - 0.6) > 1e-9 and steps < 10:
+        guarded = admit(TOPOLOGY, now, plan(0.6, 0.2, 0.2), rules, no_gain)
+        assert guarded.moves
+        assert now.distance(guarded.plan) <= 0.1 + 1e-9
+        now, steps = guarded.plan, steps + 1
+    assert steps == 3, "the last step is below the deadband"
+    assert not admit(TOPOLOGY, now, plan(0.6, 0.3, 0.1), rules, no_gain).moves
+
+
+def test_a_cluster_that_fails_may_be_left_in_larger_steps() -> None:
+    rules = policy(max_step=0.1, emergency_step=0.3)
+    for failing, step in ((["b"], 0.3), ([], 0.1)):
+        guarded = admit(TOPOLOGY, EQUAL, plan(1.0, 0.0, 0.0), rules, no_gain, failing=failing)
+        assert EQUAL.distance(guarded.plan) == pytest.approx(step)
+
+
+def test_a_route_has_its_own_steps_and_a_cluster_its_own_limits() -> None:
+    rules = policy(
+        max_step=0.3, steps={"r": Steps(0.05, 0.0)}, limits={"a": (40, 60)}, max_limit_step=10.0
+    )
+    wanted = plan(1.0, 0.0, 0.0, {"a": 10, "b": 10})
+    old = plan(1 / 3, 1 / 3, 1 / 3, {"a": 50, "b": 50})
+    guarded = admit(TOPOLOGY, old, wanted, rules, no_gain)
+    assert old.distance(guarded.plan) == pytest.approx(0.05)
+    assert {n: m.max_requests for n, m in guarded.plan.limits.items()} == {"a": 40, "b": 10}
+    still = policy(deadband=0.0, steps={"r": Steps(1.0, 0.9)})
+    assert admit(TOPOLOGY, EQUAL, plan(0.6, 0.2, 0.2), still, no_gain).plan == EQUAL

@@ -6,7 +6,16 @@ import pytest
 
 from eigenmesh.guard import admit
 from eigenmesh.guard.admit import step
-from eigenmesh.guard.controls import Controls, Mode, check_bounds, effective, part, unknown
+from eigenmesh.guard.controls import (
+    Controls,
+    Mode,
+    check_bounds,
+    effective,
+    hear,
+    known_part,
+    part,
+    unknown,
+)
 from eigenmesh.mesh import Bounds, BreakerLimits, Cluster, GuardPolicy, MeshError, Plan, Route
 from eigenmesh.mesh import Topology as Mesh
 
@@ -96,6 +105,9 @@ def test_controls_survive_the_journal() -> None:
         {"r": {"a": 0.6}},
         frozenset({("s", "c")}),
         {"max_step": 0.2},
+        NOW,
+        "asked",
+        {"": "auto"},
     )
     assert Controls.from_dict(controls.to_dict()) == controls
 
@@ -119,3 +131,35 @@ def test_going_back_takes_steps_and_arrives() -> None:
         plan, steps = after, steps + 1
     assert plan == WANTED
     assert steps == 3
+
+
+def test_what_the_settings_say_of_modes_counts_when_it_is_new() -> None:
+    heard = hear(Controls(), {"": "approve", "route r": "observe", "cluster a": "auto"})
+    assert (heard.mode, heard.routes, heard.clusters) == (Mode.APPROVE, {"r": Mode.OBSERVE}, {})
+    asked = Controls(**{**heard.__dict__, "mode": Mode.AUTO, "routes": {}})
+    assert hear(asked, heard.told) == asked, "a restart with the same settings changes nothing"
+    again = hear(asked, {"": "approve", "cluster a": "approve"})
+    assert again.mode is Mode.AUTO, "the document says what it said before"
+    assert again.clusters == {"a": Mode.APPROVE}
+    assert hear(asked, {"": "observe"}).mode is Mode.OBSERVE
+
+
+def test_what_the_mesh_does_not_have_any_more_is_forgotten() -> None:
+    controls = Controls(
+        routes={"r": Mode.OBSERVE, "x": Mode.OBSERVE},
+        clusters={"y": Mode.APPROVE},
+        pins={"r": {"a": 0.6}, "s": {"a": 0.1}},
+    )
+    left = known_part(controls, MESH)
+    assert (left.routes, left.clusters, left.pins) == ({"r": Mode.OBSERVE}, {}, {"r": {"a": 0.6}})
+    assert not list(unknown(MESH, left))
+
+
+def test_going_back_leads_to_limits_that_envoy_had_of_its_own() -> None:
+    limited = Plan(NOW.weights, {"a": BreakerLimits.around(100)})
+    own = Plan(NOW.weights, {})
+    policy, plan, seen = GuardPolicy(max_limit_step=2.0), limited, [100]
+    while plan != own and len(seen) < 10:
+        plan = step(plan, own, policy)
+        seen.append(plan.limits["a"].max_requests if "a" in plan.limits else 1024)
+    assert seen == [100, 200, 400, 800, 1024]

@@ -26,12 +26,8 @@ def on_trial(
 
     def window(plan: Plan, factor: float) -> Check:
         level = 0.02 * rng.uniform(0.5, 2.0)
-
-        def predict(asked: Plan) -> float:
-            return level if asked == GOOD else level * 0.9
-
         realised = level * (1.0 + model_off) * factor * rng.lognormvariate(0.0, noise)
-        return verifier.update(plan, realised, predict)
+        return verifier.update(plan, realised, level)
 
     for _ in range(10):
         assert window(GOOD, 1.0).verdict is Verdict.ACCEPTED
@@ -78,20 +74,20 @@ def test_what_noise_hides_is_inconclusive_and_neither_good_nor_bad() -> None:
 def test_without_windows_of_the_good_plan_the_model_is_taken_at_its_word_with_a_margin() -> None:
     verifier = Verifier(GOOD, POLICY)
     verifier.depart()
-    checks = [verifier.update(NEW, 0.022, lambda plan: 0.02) for _ in range(POLICY.patience)]
+    checks = [verifier.update(NEW, 0.022, 0.02) for _ in range(POLICY.patience)]
     assert checks[-1].verdict is Verdict.INCONCLUSIVE
     verifier = Verifier(GOOD, POLICY)
     verifier.depart()
-    verdicts = [verifier.update(NEW, 0.2, lambda plan: 0.02).verdict for _ in range(12)]
+    verdicts = [verifier.update(NEW, 0.2, 0.02).verdict for _ in range(12)]
     assert Verdict.WORSE in verdicts
 
 
 def test_failed_windows_in_a_row_are_counted() -> None:
     verifier = Verifier(GOOD, POLICY)
     for _ in range(5):
-        verifier.update(GOOD, 0.02, lambda plan: 0.02)
+        verifier.update(GOOD, 0.02, 0.02)
     verifier.depart()
-    failed = [verifier.update(NEW, x, lambda plan: 0.02).failed for x in (0.021, 0.0205, 0.019)]
+    failed = [verifier.update(NEW, x, 0.02).failed for x in (0.021, 0.0205, 0.019)]
     assert failed == [1, 2, 0]
 
 
@@ -99,7 +95,7 @@ def test_failed_windows_in_a_row_are_counted() -> None:
 def test_a_window_without_a_figure_says_nothing(realised: float) -> None:
     verifier = Verifier(GOOD, POLICY)
     verifier.depart()
-    assert verifier.update(NEW, realised, lambda plan: 0.02) == Check(Verdict.WAITING, 0)
+    assert verifier.update(NEW, realised, 0.02) == Check(Verdict.WAITING, 0)
 
 
 def test_settling_ends_the_trial() -> None:

@@ -29,12 +29,13 @@ class Approvals:
             return f"{why}; nothing is proposed for another {left:.0f} s"
         return None
 
-    def review(self, score: Callable[[Plan], float], incumbent: Plan, least_gain: float) -> None:
-        """Drops the plan that waits if it gains less than that over what is in force now."""
-        if self.pending is not None:
-            gain = 1.0 - score(self.pending.plan) / max(score(incumbent), 1e-12)
-            if gain < least_gain:
-                self.pending = None
+    def is_worth_it(
+        self, score: Callable[[Plan], float], incumbent: Plan, least_gain: float
+    ) -> bool:
+        """Whether the plan that waits still gains as much over what is in force now."""
+        if self.pending is None:
+            return True
+        return 1.0 - score(self.pending.plan) / max(score(incumbent), 1e-12) >= least_gain
 
     def is_better(self, plan: Plan, score: Callable[[Plan], float], least_gain: float) -> bool:
         """Whether this plan should wait in place of the one that does."""
@@ -43,5 +44,5 @@ class Approvals:
         return score(plan) < score(self.pending.plan) * (1.0 - least_gain)
 
     def reject(self, why: str, now: float) -> None:
-        self.pending = None
+        """Nothing is proposed for a while."""
         self.rejected = (now + REJECTED, why)

@@ -107,6 +107,7 @@ class Guard(Strict):
     min_weight: Fraction = 0.02
     max_weight: Fraction = 0.98
     max_step: Annotated[float, Field(gt=0, le=1)] = GuardPolicy.max_step
+    emergency_step: Annotated[float, Field(gt=0, le=1)] = GuardPolicy.emergency_step
     deadband: Fraction = GuardPolicy.deadband
     probe_floor: Fraction = GuardPolicy.probe_floor
     min_gain: Fraction = GuardPolicy.min_gain
@@ -169,6 +170,7 @@ class Guard(Strict):
             bounds=default,
             cluster_bounds=overrides,
             max_step=self.max_step,
+            emergency_step=self.emergency_step,
             deadband=self.deadband,
             probe_floor=self.probe_floor,
             min_gain=self.min_gain,

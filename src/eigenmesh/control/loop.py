@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
@@ -120,6 +120,7 @@ class ControlLoop:
         self._observed = observed
         self.clock = clock
         self._changed = asyncio.Condition()
+        self._hurried = asyncio.Event()
         metrics.show_plan(plan)
 
     @property
@@ -142,7 +143,22 @@ class ControlLoop:
             except Exception:
                 # A bug in one tick must not end steering; the plan in force stays.
                 log.exception("tick failed; the plan in force stays")
-            await asyncio.sleep(max(0.05, self.settings.interval - (time.monotonic() - started)))
+            left = max(0.05, self.settings.interval - (time.monotonic() - started))
+            self._hurried.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), left)
+
+    def hurry(self, failing: Collection[str]) -> None:
+        """The next tick begins at once, if a route sends any more than a probe to one of these."""
+        probe = 2.0 * self.settings.guard.probe_floor
+        used = {
+            name
+            for split in self.plan.weights.values()
+            for name, weight in split.items()
+            if weight > probe and len(split) > 1
+        }
+        if self.mode is not Mode.OBSERVE and not used.isdisjoint(failing):
+            self._hurried.set()
 
     async def watch(self) -> AsyncIterator[Decision]:
         """The latest decision, then each new one; a slow reader skips to the newest."""
@@ -170,7 +186,7 @@ class ControlLoop:
             self._storm.forget()
             self._push(self.plan)
         if controls.mode is not before.mode:
-            self.approvals.pending = None
+            await self.wait_for(None)
 
     async def push_pending(self, by: str) -> Decision:
         """The plan that waits for a yes has got it; call it with `turn` held, and only if one does.
@@ -192,9 +208,19 @@ class ControlLoop:
             seconds=0.0,
         )
         if refused is None:
-            self.approvals.pending = None
+            await self.wait_for(None)
         await self._remember(decision)
         return decision
+
+    async def wait_for(self, decision: Decision | None) -> None:
+        """This one's plan waits for a yes; None: none does."""
+        if decision is self.approvals.pending:
+            return
+        self.approvals.pending = decision
+        # If this is lost, a restart proposes anew.
+        with suppress(JournalWriteError):
+            number = None if decision is None else decision.number
+            await asyncio.to_thread(self._journal.set_pending, number)
 
     async def take_back(self, why: str) -> None:
         """The Envoys kept refusing the plan in force: the last one that they took is in force
@@ -285,7 +311,8 @@ class ControlLoop:
         )
         decision = replace(decision, cuts=guarded.cuts)
         if not guarded.moves:
-            self.approvals.review(score, problem.incumbent, policy.min_gain)
+            if not self.approvals.is_worth_it(score, problem.incumbent, policy.min_gain):
+                await self.wait_for(None)
             return await self._probe(curves, score, decision)
         return await self._act(guarded.plan, score, problem.incumbent, decision)
 
@@ -333,25 +360,27 @@ class ControlLoop:
             if free == incumbent:
                 return replace(decision, why=f"only observed where it would move; {why}")
             return decision
-        return self._offer(whole, score, decision)
+        return await self._offer(whole, score, decision)
 
-    def _offer(self, plan: Plan, score: Callable[[Plan], float], decision: Decision) -> Decision:
+    async def _offer(
+        self, plan: Plan, score: Callable[[Plan], float], decision: Decision
+    ) -> Decision:
         """A plan, or the rest of one, that needs a yes."""
         approvals, why = self.approvals, decision.why
-        least = self.settings.guard.min_gain
-        approvals.review(score, decision.plan, least)
+        least = self.policy.min_gain
+        if not approvals.is_worth_it(score, decision.plan, least):
+            await self.wait_for(None)
         if (quiet := approvals.quiet(self.clock())) is not None:
             return replace(decision, why=f"{quiet}; {why}")
         if not approvals.is_better(plan, score, least):
             assert approvals.pending is not None
             return replace(decision, why=f"decision {approvals.pending.number} waits for a yes")
-        approvals.pending = replace(
-            decision, action=Action.AWAIT, why=f"waits for a yes; {why}", plan=plan
-        )
+        waiting = replace(decision, action=Action.AWAIT, why=f"waits for a yes; {why}", plan=plan)
+        await self.wait_for(waiting)
         log.warning("a plan waits for a yes", number=decision.number, why=why)
         if decision.action is Action.PUSH:
             return replace(decision, why=f"{why}; the rest waits for a yes")
-        return approvals.pending
+        return waiting
 
     async def _verify(
         self, observation: Observation, curves: Mapping[str, CurveEstimate]

@@ -189,6 +189,7 @@ class Operations:
         async with loop.turn:
             pending = self._pending(number)
             await self._audit("Reject", {"number": pending.number, "why": why}, by)
+            await loop.wait_for(None)
             said = f": {why}" if why else ""
             loop.approvals.reject(
                 f"decision {pending.number} was rejected by {by}{said}", loop.clock()
@@ -300,7 +301,7 @@ class Operations:
         async with loop.turn:
             controls = replace(self.controls, target=plan, target_why=why, paused=why)
             await loop.put_controls(controls, AuditEntry(loop.clock(), by, action, detail))
-            loop.approvals.pending = None
+            await loop.wait_for(None)
 
     async def _audit(self, action: str, detail: Mapping[str, Any], by: str) -> None:
         entry = AuditEntry(self._loop.clock(), by, action, detail)
@@ -330,6 +331,7 @@ class Operations:
 LIVE: Mapping[str, tuple[float, float]] = {
     "max_step": (0.001, 1.0),
     "deadband": (0.0, 1.0),
+    "emergency_step": (0.001, 1.0),
     "min_gain": (0.0, 1.0),
     "max_limit_step": (1.01, 100.0),
     "min_limit": (1, 1 << 20),

@@ -24,6 +24,9 @@ from eigenmesh.optimize.problem import CircuitSettings, Problem, Solution
 KNOWN = 0.5
 """Stated error of a capacity below which it says what limit is too high."""
 
+MOSTLY = 0.5
+"""Fraction of failures from which on a cluster has to be left in a hurry."""
+
 
 class Solver(Protocol):
     async def solve(self, problem: Problem, timeout: float) -> Solution: ...
@@ -68,7 +71,12 @@ def make_problem(
         tails={}
         if quantile is None
         else {name: estimate.tail(quantile) for name, estimate in curves.items()},
-        failures={name: observation.clusters[name].failing(observation.window) for name in steered},
+        failures={
+            name: observation.clusters[name].failing(
+                observation.window, curves[name].curve.capacity
+            )
+            for name in steered
+        },
         incumbent=with_default_limits(plan, settings.topology),
         objective=settings.objective,
         guard=policy,
@@ -101,7 +109,9 @@ def guard_solution(
         name: LimitRange(low, high if curves[name].capacity_error < KNOWN else None)
         for name, (low, high) in least.items()
     }
-    guarded = admit(topology, incumbent, wanted, policy, objective.of_plan, ranges)
+    failures = objective.problem.failures
+    failing = [name for name, part in failures.items() if part > MOSTLY]
+    guarded = admit(topology, incumbent, wanted, policy, objective.of_plan, ranges, failing)
     return replace(guarded, cuts=(*drawn, *guarded.cuts))
 
 

@@ -90,7 +90,8 @@ class Sidecar:
         self._mesh_hash = mesh_hash(settings.topology)
         self.journal.put_originals(settings.groups.original_plan(), self._mesh_hash)
         resumed = self.journal.resume(self._mesh_hash)
-        plan = resumed.plan or settings.groups.original_plan()
+        original = settings.groups.original_plan()
+        plan = resumed.plan or original
         if resumed.plan is not None:
             log.info("resuming the plan in force", decisions=resumed.last_number)
         translator = OverlayTranslator if model.overlay else Translator
@@ -149,6 +150,7 @@ class Sidecar:
             plan=plan,
             controls=controls,
             good=resumed.good,
+            pending=self.journal.decision(resumed.pending) if resumed.pending else None,
             pushes=self.journal.pushes(time.time() - HOUR),
             number=resumed.last_number,
             source=self._source,
@@ -161,9 +163,7 @@ class Sidecar:
             storm=self._storm,
             fast=self._fast,
         )
-        self.operations = Operations(
-            self.loop, self.journal, original=settings.groups.original_plan()
-        )
+        self.operations = Operations(self.loop, self.journal, original=original)
         self._fast_loop: FastLoop | None = None
         if fast_source is not None and self._fast is not None:
             self._fast_loop = FastLoop(

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from eigenmesh.guard.verify import Verifier
 from eigenmesh.mesh import (
+    ENVOY_DEFAULT_LIMITS,
     Bounds,
     Check,
     CurveEstimate,
@@ -45,7 +46,7 @@ class Trial:
         self._verifier = Verifier(good, policy)
         self._curves: Mapping[str, CurveEstimate] = {}
         self._failing: Mapping[str, float] = {}
-        self._counted = 0.0
+        self._counted = self._departed = 0.0
         self._excess: dict[str, float] = {}
 
     @property
@@ -59,7 +60,7 @@ class Trial:
     def depart(self, now: float) -> None:
         """A plan was pushed; now: unix seconds."""
         if not self.on_trial:
-            self._counted = now
+            self._counted = self._departed = now
             self._excess = {}
         self._verifier.depart()
 
@@ -73,12 +74,16 @@ class Trial:
         """What this window, under `plan`, says of it; None if it says nothing (it began before the
         last one that counted was over).
 
-        A plan that is worse where it sends no more than the good one did is not to blame: the mesh
-        has changed, and the verdict is void.
+        Where the plan sends no more than the good one did, it is not to blame: if that is where a
+        cluster changed, or where it is worse, the mesh did, and the verdict is void.
         """
         if not self.on_trial:
             self._curves = curves
-            self._failing = {n: c.failing(seen.window) for n, c in seen.clusters.items()}
+            self._failing = {
+                name: seen.clusters[name].failing(seen.window, estimate.curve.capacity)
+                for name, estimate in curves.items()
+                if name in seen.clusters
+            }
         began = seen.time - seen.window
         if began < self._counted - _OVERLAP * seen.window:
             return None
@@ -87,15 +92,25 @@ class Trial:
         expected = self._predict(self.good, seen, known)
         if self.on_trial:
             self._blame(seen, known)
-        check = self._verifier.update(
-            plan,
-            self._cost(seen),
-            lambda other: expected if other == self.good else self._predict(other, seen, known),
-        )
-        if check.verdict is Verdict.WORSE and not self._is_to_blame(plan, seen):
+        check = self._verifier.update(plan, self._cost(seen), expected)
+        if self._mesh_changed(plan, seen, curves) or (
+            check.verdict is Verdict.WORSE and not self._is_to_blame(plan, seen)
+        ):
             self.settle(plan)
             return replace(check, verdict=Verdict.VOID)
         return check
+
+    def _mesh_changed(
+        self, plan: Plan, seen: Observation, curves: Mapping[str, CurveEstimate]
+    ) -> bool:
+        """Whether a cluster was found to have changed since the departure, that is not to blame on
+        the plan: what was known then says nothing of it any more."""
+        return self.on_trial and any(
+            estimate.changed_at is not None
+            and estimate.changed_at > self._departed
+            and not self._has_more(name, plan, seen)
+            for name, estimate in curves.items()
+        )
 
     def _cost(self, seen: Observation) -> float:
         """Seconds per request that enters the mesh."""
@@ -138,19 +153,22 @@ class Trial:
     def _is_to_blame(self, plan: Plan, seen: Observation) -> bool:
         """Whether half of what is too much is where the plan sends more than the good one would,
         or allows less."""
-        now, before = plan.loads(seen.demands), self.good.loads(seen.demands)
         whole = sum(self._excess.values())
         own = sum(
-            excess
-            for name, excess in self._excess.items()
-            if now.get(name, 0.0) > _MORE * before.get(name, 0.0) or self._tighter(plan, name)
+            excess for name, excess in self._excess.items() if self._has_more(name, plan, seen)
         )
         # Overload that the curves foresaw is nobody's excess.
         return whole <= 0.0 or own >= 0.5 * whole
 
+    def _has_more(self, cluster: str, plan: Plan, seen: Observation) -> bool:
+        now, before = (one.loads(seen.demands).get(cluster, 0.0) for one in (plan, self.good))
+        return now > _MORE * before or self._tighter(plan, cluster)
+
     def _tighter(self, plan: Plan, cluster: str) -> bool:
-        new, old = plan.limits.get(cluster), self.good.limits.get(cluster)
-        return new is not None and (old is None or new.max_requests < old.max_requests)
+        new, old = (
+            one.limits.get(cluster, ENVOY_DEFAULT_LIMITS).max_requests for one in (plan, self.good)
+        )
+        return new < old
 
 
 def within(times: Sequence[float], seconds: float, now: float) -> int:

@@ -11,7 +11,7 @@ at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from eigenmesh.mesh import (
@@ -59,17 +59,24 @@ def admit(
     policy: GuardPolicy,
     objective: Callable[[Plan], float],
     ranges: Mapping[str, LimitRange] | None = None,
+    failing: Collection[str] = (),
 ) -> Guarded:
     """What the guard leaves of `proposed`.
 
     `objective` scores a plan (seconds per request): the gain is judged on the plan that would be
     pushed, not on the one that was proposed. ranges: by cluster, where its curve is known.
+    failing: clusters that fail most of their requests: routes over them are in a hurry.
     """
     ranges = ranges or {}
     cuts: list[Cut] = []
     weights = {
         route.name: _weights(
-            route.name, incumbent.weights[route.name], proposed.weights[route.name], policy, cuts
+            route.name,
+            incumbent.weights[route.name],
+            proposed.weights[route.name],
+            policy,
+            cuts,
+            urgent=not set(failing).isdisjoint(route.clusters),
         )
         for route in topology.routes
     }
@@ -153,6 +160,7 @@ def _weights(
     proposed: Mapping[str, float],
     policy: GuardPolicy,
     cuts: list[Cut],
+    urgent: bool,
 ) -> dict[str, float]:
     names = list(incumbent)
     if len(names) == 1:
@@ -174,11 +182,12 @@ def _weights(
         if move > 1e-9:
             cuts.append(Cut("deadband", route, move, 0.0))
         return dict(incumbent)
-    if move > steps.max_step:
+    most = max(steps.max_step, policy.emergency_step if urgent else 0.0)
+    if move > most:
         # Along the line to the target: weights keep their sum, and no weight overshoots.
-        share = steps.max_step / move
+        share = most / move
         bounded = [o + share * (b - o) for b, o in zip(bounded, old, strict=True)]
-        cuts.append(Cut("max_step", route, move, steps.max_step))
+        cuts.append(Cut("max_step", route, move, most))
     return dict(zip(names, bounded, strict=True))
 
 

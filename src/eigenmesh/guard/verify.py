@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from statistics import fmean, variance
 
 from scipy.stats import t as student
@@ -25,6 +25,8 @@ from eigenmesh.mesh import Check, Plan, Verdict, VerifyPolicy
 
 _BEFORE = 30
 """Windows under the good plan that are remembered."""
+_FEWEST = 3
+"""Of them, below which nothing is known of how far the model is off."""
 _LEAST_SPREAD = 0.01
 """Standard deviation of x below which none is believed: windows are not that steady."""
 
@@ -32,8 +34,8 @@ _LEAST_SPREAD = 0.01
 class Verifier:
     """`good` is the last plan that was accepted; departures from it are on trial.
 
-    Predictions are made by the caller: `predict(plan)` gives seconds per request for a plan, by
-    the curves of now or, while a plan is on trial, by those of the departure.
+    Predictions are the caller's: by the curves of now or, while a plan is on trial, by those of the
+    departure.
     """
 
     def __init__(self, good: Plan, policy: VerifyPolicy) -> None:
@@ -56,9 +58,9 @@ class Verifier:
             self._before.clear()
         self.good, self.on_trial, self._since, self._failed = plan, False, [], 0
 
-    def update(self, plan: Plan, realised: float, predict: Callable[[Plan], float]) -> Check:
-        """One more window under `plan`; realised: seconds per request in it."""
-        expected = predict(self.good)
+    def update(self, plan: Plan, realised: float, expected: float) -> Check:
+        """One more window under `plan`; realised: seconds per request in it; expected: what the
+        good plan was predicted to take in it."""
         if not (realised > 0 and expected > 0 and math.isfinite(realised + expected)):
             return Check(Verdict.WAITING, len(self._since), failed=self._failed)
         x = math.log(realised / expected)
@@ -68,18 +70,13 @@ class Verifier:
         self._since.append(x)
         check = self._judge()
         if check.verdict in (Verdict.ACCEPTED, Verdict.INCONCLUSIVE):
-            since = self._since
             self.settle(plan)
-            if check.verdict is Verdict.ACCEPTED:
-                # Against its own prediction the plan is off by what is left of x.
-                offset = math.log(expected / max(predict(plan), 1e-12))
-                self._before.extend(x + offset for x in since)
         return check
 
     def _judge(self) -> Check:
         policy, before, since = self._policy, self._before, self._since
         n, m = len(since), len(before)
-        known = m >= 2
+        known = m >= _FEWEST
         # Where nothing is known of how far the model is off, it is taken at its word, with a doubt.
         usual = fmean(before) if known else 0.0
         of_before = _spread(before) / m if known else policy.doubt**2

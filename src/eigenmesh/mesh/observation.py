@@ -29,6 +29,14 @@ class ProxyLoad:
     in_flight: float
 
 
+HOPELESS = 0.9
+"""Fraction of failures from which on an upstream is taken not to answer."""
+NORMAL = 0.9
+"""Fraction of the capacity up to which a load is nothing out of the ordinary."""
+SILENT = 20
+"""Requests sent in a window in which nothing came back, from which on it hangs."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterObservation:
     """One cluster over one window.
@@ -61,13 +69,19 @@ class ClusterObservation:
     pending: float = 0.0
     errors: Mapping[Cause, float] = field(default_factory=dict)
 
-    def failing(self, window: float) -> float:
-        """Fraction of the responses in so many seconds that were failures, timeouts apart; as much
-        of it as is no chance (two standard deviations less)."""
-        count = self.throughput * window
+    def failing(self, window: float, capacity: float) -> float:
+        """Fraction of the responses in so many seconds that were failures; as much of it as is no
+        chance (two standard deviations less), and all of them when many are sent and nothing comes
+        back.
+
+        Timeouts are a matter of load, and so of the curve, unless hardly anything is answered of a
+        load that is well below `capacity` (requests/s, as it is known)."""
+        count, hangs = self.throughput * window, self.load < NORMAL * capacity
         if count <= 0:
-            return 0.0
-        failed = self.upstream_errors - self.errors.get(Cause.TIMEOUT, 0.0)
+            return 1.0 if hangs and self.load * window >= SILENT else 0.0
+        failed = self.upstream_errors
+        if not (hangs and failed >= HOPELESS * self.throughput):
+            failed -= self.errors.get(Cause.TIMEOUT, 0.0)
         part = min(1.0, max(0.0, failed / self.throughput))
         return max(0.0, part - 2.0 * math.sqrt(part * (1.0 - part) / count))
 

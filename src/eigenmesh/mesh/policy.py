@@ -207,8 +207,9 @@ class GuardPolicy:
     until the cluster is promoted. surge: growth of the demand, relative to what was expected, from
     which weights are drawn toward the clusters' shares of the capacity. verify: after each push.
 
-    steps: of routes whose max_step or deadband is not the mesh's. limits: cluster -> (min_limit,
-    max_limit) where they are not the mesh's.
+    emergency_step: largest change of one weight in one push on a route of which a cluster fails
+    most of its requests. steps: of routes whose max_step or deadband is not the mesh's. limits:
+    cluster -> (min_limit, max_limit) where they are not the mesh's.
     """
 
     bounds: Bounds = field(default_factory=Bounds)
@@ -231,6 +232,7 @@ class GuardPolicy:
     canaries: Mapping[tuple[str, str], float] = field(default_factory=dict)
     surge: float = 1.5
     verify: VerifyPolicy = field(default_factory=VerifyPolicy)
+    emergency_step: float = 0.5
     steps: Mapping[str, Steps] = field(default_factory=dict)
     limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
