@@ -175,6 +175,22 @@ class Metrics:
         self.journal_failures = Counter(
             "eigenmesh_journal_failures", "Writes that the journal refused", registry=registry
         )
+        self.settings_reloads = Counter(
+            "eigenmesh_settings_reloads",
+            "How often the settings file was read anew, by outcome (applied, refused)",
+            ["outcome"],
+            registry=registry,
+        )
+        self.settings_refused = Gauge(
+            "eigenmesh_settings_refused",
+            "1 while the settings file, as it was last read, is not what is in force",
+            registry=registry,
+        )
+        self.settings_since = Gauge(
+            "eigenmesh_settings_applied_timestamp_seconds",
+            "When the settings in force came to be (unix time)",
+            registry=registry,
+        )
 
     def watch_certificates(self, problem: Callable[[], str]) -> None:
         """problem: asked at every scrape; empty if there is none."""
@@ -190,6 +206,12 @@ class Metrics:
                 self.weight.labels(route, cluster).set(weight)
         for cluster, limits in plan.limits.items():
             self.limit.labels(cluster).set(limits.max_requests)
+
+    def forget_names(self) -> None:
+        """Routes and clusters may be gone; those that are not show again with the next decision."""
+        by_cluster = (self.load, self.latency, self.capacity, self.t0, self.limit, self.storm)
+        for gauge in (self.weight, *by_cluster):
+            gauge.clear()
 
     def show_grants(self, grants: Mapping[str, Mapping[str, int]]) -> None:
         self.grant.clear()

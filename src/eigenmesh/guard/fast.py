@@ -92,11 +92,15 @@ class FastGuard:
         min_limit: int = 1,
         max_age: float = 15.0,
     ) -> None:
+        self._states: dict[str, _State] = {}
+        self.tune(policy, slo=slo, min_limit=min_limit, max_age=max_age)
+
+    def tune(self, policy: FastPolicy, *, slo: float, min_limit: int, max_age: float) -> None:
+        """Goes by these from now on; what is lowered stays so."""
         self._policy = policy
         self._slo = slo
         self._min_limit = min_limit
         self._max_age = max_age
-        self._states: dict[str, _State] = {}
 
     @property
     def limits(self) -> dict[str, int]:
