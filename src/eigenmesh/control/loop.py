@@ -160,6 +160,7 @@ class ControlLoop:
             except Exception:
                 # A bug in one tick must not end steering; the plan in force stays.
                 log.exception("tick failed; the plan in force stays")
+            log.debug("tick", stage="waiting")
             left = max(0.05, self.settings.interval - (time.monotonic() - started))
             self._hurried.clear()
             with suppress(TimeoutError):
@@ -206,6 +207,7 @@ class ControlLoop:
             self._metrics.forget_names()
             self._metrics.show_plan(plan)
             self._push(plan)
+            self._hurried.set()  # the interval may be another
 
     async def _hear(self, change: Change) -> None:
         """What the settings say of modes, and what they have no more."""
@@ -302,11 +304,13 @@ class ControlLoop:
 
     async def _tick(self) -> Decision:
         started = time.monotonic()
+        log.debug("tick", stage="observing")
         observation = await self._source.observe(self.clock())
         if self._fast is None:
             self.calm(observation)
         if self._observed is not None:
             await self._observed(observation)
+        log.debug("tick", stage="estimating")
         # Numpy on a thread: the fit of many clusters must not hold up xDS.
         curves = await asyncio.to_thread(self._estimator.update, observation, self.plan.weights)
         self.curves = curves
@@ -360,6 +364,7 @@ class ControlLoop:
         if (over := await self._end_probe(score, observation, curves)) is not None:
             return over
         try:
+            log.debug("tick", stage="solving")
             solution = await self.solver.solve(problem, settings.solve_timeout)
         except SolverError as error:
             self._metrics.solver_failures.inc()
@@ -576,6 +581,7 @@ class ControlLoop:
         self, plan: Plan, kind: Literal["plan", "probe", "back"] = "plan"
     ) -> str | None:
         """Journal first, then push: a crash in between leaves a plan that a restart serves."""
+        log.debug("tick", stage="journaling")
         mesh, good = self.settings.mesh_hash, self.trial.good
         try:
             await asyncio.to_thread(self._journal.put_in_force, plan, mesh, good)
@@ -583,6 +589,7 @@ class ControlLoop:
             self._metrics.journal_failures.inc()
             log.error("plan not pushed", error=str(error))
             return f"not pushed, because a restart would forget it: {error}"
+        log.debug("tick", stage="pushing")
         self.plan = plan
         self._push(plan)
         if kind != "back":
@@ -627,6 +634,7 @@ class ControlLoop:
         )
 
     async def _remember(self, decision: Decision) -> None:
+        log.debug("tick", stage="recording")
         try:
             await asyncio.to_thread(self._journal.record, decision, self._estimator.to_dict())
         except JournalWriteError as error:
