@@ -62,7 +62,10 @@ FAST, SLOW = "200ms", "60s"
 """The interval while it is to be killed, and while it is looked at."""
 
 EAGER = {
-    **{"min_gain": 0.0, "deadband": 0.0, "max_step": 0.05, "max_limit_step": 1.2},
+    "min_gain": 0.0,
+    "deadband": 0.0,
+    "max_step": 0.05,
+    "max_limit_step": 1.2,
     "verify": {"rollbacks": 0},
 }
 """A guard that has a plan pushed in most ticks, and goes on after any number of rollbacks."""

@@ -155,7 +155,10 @@ async def test_a_signal_has_it_read_even_if_it_stands_still(tmp_path: Path) -> N
     [
         ({"xds": {"listen": "127.0.0.1:1"}}, "xds.listen: 127.0.0.1:1: takes a restart to change"),
         ({"api": {"listen": "127.0.0.1:2"}}, "api.listen: 127.0.0.1:2: takes a restart to change"),
-        ({"journal": "elsewhere.sqlite"}, "journal.path: elsewhere.sqlite: takes a restart to change"),
+        (
+            {"journal": "elsewhere.sqlite"},
+            "journal.path: elsewhere.sqlite: takes a restart to change",
+        ),
         ({"overlay": True}, "overlay: True: takes a restart to change; restart, or keep False"),
         ({"mesh": "other"}, "mesh: other: takes a restart to change; restart, or keep demo"),
         ({"unknown_nodes": "refuse"}, "groups: which Envoy is of which group takes a restart"),

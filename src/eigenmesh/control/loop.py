@@ -222,6 +222,19 @@ class ControlLoop:
             log.error("settings not on record", error=str(error))
             self.controls = controls
 
+    def shift(self, seconds: float) -> None:
+        """The clock was set forward by so much: what is remembered goes along."""
+        if self._refusal is not None:
+            until, why = self._refusal
+            self._refusal = (until + seconds, why)
+        for times in (self._pushes, self._rollbacks):
+            moved = [time + seconds for time in times]
+            times.clear()
+            times.extend(moved)
+        for part_ in (self.trial, self.approvals, self._prober, self._storm, self._fast):
+            if part_ is not None:
+                part_.shift(seconds)
+
     async def watch(self) -> AsyncIterator[Decision]:
         """The latest decision, then each new one; a slow reader skips to the newest."""
         seen: Decision | None = None

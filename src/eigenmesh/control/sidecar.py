@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import structlog
 
+from eigenmesh.control.clock import Clock
 from eigenmesh.control.fast import FastLoop
 from eigenmesh.control.fleet import Grants
 from eigenmesh.control.groups import part_of
@@ -88,6 +89,7 @@ class Sidecar:
         self._settings = settings
         model = settings.model
         self.metrics = Metrics()
+        self._clock = Clock()
         self.journal = Journal(model.journal.path, keep=model.journal.retention())
         mesh, original = mesh_hash(settings.topology), settings.groups.original_plan()
         self.journal.put_originals(original, mesh)
@@ -143,7 +145,9 @@ class Sidecar:
             metrics=self.metrics,
             storm=self._storm,
             fast=self._fast,
+            clock=self._clock,
         )
+        self._clock.on_jump(self.loop.shift)
         self.operations = Operations(self.loop, self.journal, original=original)
         self._fast_loop = self._make_fast_loop(fast_source)
         self._fast_task: asyncio.Task[None] | None = None
@@ -259,6 +263,7 @@ class Sidecar:
             still=self._settings.topology.adaptive,
             serve=lambda: self._push(self.loop.plan),
             metrics=self.metrics,
+            clock=self._clock,
         )
 
     def _start_fast_loop(self) -> None:

@@ -130,6 +130,13 @@ class FastGuard:
         """Nothing is lowered from now on."""
         self._states.clear()
 
+    def shift(self, seconds: float) -> None:
+        """The clock was set forward by so much."""
+        self._states = {
+            name: replace(state, since=state.since + seconds, heard=state.heard + seconds)
+            for name, state in self._states.items()
+        }
+
     def over(self, plan: Plan) -> Plan:
         """The plan with these limits lowered; where it has less already, as it is."""
         lowered = {}

@@ -120,6 +120,15 @@ class Storm:
         """Nothing is damped from now on."""
         self._fights.clear()
 
+    def shift(self, seconds: float) -> None:
+        """The clock was set forward by so much."""
+        self._fights = {
+            name: replace(
+                fight, began=fight.began + seconds, quiet_since=fight.quiet_since + seconds
+            )
+            for name, fight in self._fights.items()
+        }
+
     def over(self, plan: Plan) -> Plan:
         """The plan with the limits of damped clusters lowered."""
         if not self._fights:
