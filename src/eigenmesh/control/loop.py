@@ -190,7 +190,7 @@ class ControlLoop:
             install = await asyncio.to_thread(change.prepare, plan)
             if plan != self.plan or settings.mesh_hash != before.mesh_hash:
                 await asyncio.to_thread(self._journal.put_in_force, plan, settings.mesh_hash, good)
-                self.approvals.pending = None
+                await self.wait_for(None)
             install()
             if settings.topology != before.topology:
                 known = self._estimator.to_dict()
