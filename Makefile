@@ -8,7 +8,7 @@ ARGS ?=
     bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape bench-journal \
     bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous bench-optimiser-meshes \
     bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles pictures \
-    bench-breakers bench-crash docs-cli
+    bench-breakers bench-crash bench-day docs-cli
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -92,8 +92,11 @@ bench-journal: $(VENV)/.dev  ## What a decision takes in the journal: room and t
 bench-scrape: $(VENV)/.dev prometheus  ## A thousand clusters read beside a running event loop
 	$(BIN)/python -m bench.scrape $(ARGS)
 
-bench-crash: $(VENV)/.dev  ## Kill Eigenmesh 200 times at every stage of a tick, and look what comes back
+bench-crash: $(VENV)/.dev  ## Kill Eigenmesh 200 times, at every stage of a tick
 	$(BIN)/python -m bench.crash $(ARGS)
+
+bench-day: $(VENV)/.dev  ## A simulated day of ticks: nothing grows, nothing drifts
+	$(BIN)/python -m bench.day $(ARGS)
 
 bench-demo: $(VENV)/.demo  ## Five runs of the demo, medians into bench/results
 	$(BIN)/python bench/demo.py $(ARGS)
