@@ -85,7 +85,8 @@ class Sidecar:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         model = settings.model
-        self.metrics = Metrics()
+        self.metrics = Metrics(model.mesh)
+        self.metrics.interval.set(model.interval)
         self.journal = Journal(model.journal.path, keep=model.journal.retention())
         self._mesh_hash = mesh_hash(settings.topology)
         self.journal.put_originals(settings.groups.original_plan(), self._mesh_hash)
@@ -180,7 +181,7 @@ class Sidecar:
         self._confirming: asyncio.Task[None] | None = None
         self._taking_back: set[asyncio.Task[None]] = set()
         self.metrics.xds_streams.set_function(lambda: self.xds.connected)
-        self.metrics.xds_nodes.set_function(lambda: len(self.xds.nodes()))
+        self.metrics.watch_nodes(self.xds.nodes)
 
     async def start(self) -> None:
         """Envoys are served first: they must not wait for PennyLane.
