@@ -52,7 +52,7 @@ def test_every_service_that_is_named_exists() -> None:
     for service in SERVICES.values():
         wanted = service.get("depends_on", [])
         assert set(wanted) <= set(SERVICES)
-    scraped = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())
+    scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     for job in scraped["scrape_configs"]:
         for target in job["static_configs"][0]["targets"]:
             assert target.split(":")[0] in SERVICES
@@ -72,7 +72,7 @@ def test_prometheus_accepts_its_configuration() -> None:
     promtool = shutil.which("promtool")
     assert promtool, "promtool comes with Prometheus; `make test` installs it"
     done = subprocess.run(
-        [promtool, "check", "config", str(ROOT / "deploy/prometheus.yml")],
+        [promtool, "check", "config", str(ROOT / "deploy/prometheus/prometheus.yml")],
         capture_output=True,
         text=True,
         timeout=60,

@@ -14,6 +14,7 @@ from eigenmesh import __version__
 from eigenmesh.control.families import MOST_SERIES, Families
 from eigenmesh.guard.controls import Controls, Mode
 from eigenmesh.mesh import Action, Candidate, Check, Decision, Observation, Plan, Topology
+from eigenmesh.xds.resource import CLUSTER, LISTENER, ROUTE, RUNTIME
 from eigenmesh.xds.status import NodeStatus
 
 MOST_GRANTS = 500
@@ -273,6 +274,9 @@ class Metrics:
             "kind",
             "type",
         )
+        for type_url in (LISTENER, CLUSTER, ROUTE, RUNTIME):
+            # From 0 on: the first refusal would be no increase otherwise.
+            self.xds_events.labels("nack", type_url.rpartition(".")[2])
         self.xds_nodes = make.gauge("eigenmesh_xds_nodes", "Envoys connected now")
         self.xds_streams = make.gauge("eigenmesh_xds_streams", "xDS streams that are open now")
         self.xds_refusing = make.gauge(
@@ -387,8 +391,8 @@ class Metrics:
             part, names, detail = one.part, (one.part, one.solver), one.detail
             least = best[part, detail.get("round")]
             self.solver_seconds.labels(*names).observe(one.seconds)
+            self.solver_errors.labels(*names).inc(float("error" in detail))
             if "error" in detail:
-                self.solver_errors.labels(*names).inc()
                 continue
             if one.won:
                 self.solver_wins.labels(*names).inc()
