@@ -123,11 +123,11 @@ def test_a_metric_has_a_bounded_number_of_series_and_the_rest_is_counted() -> No
     value = metrics.registry.get_sample_value
     for n in range(50):
         metrics.load.labels(f"cluster-{n}").set(1.0)
-        metrics.xds_events.labels("subscribe", f"type-{n}").inc()
+        metrics.cuts.labels(f"rule-{n}").inc()
     text = generate_latest(metrics.registry).decode()
     assert text.count("\neigenmesh_cluster_load_requests_per_second{") == 10
-    assert text.count("\neigenmesh_xds_events_total{") == 11
-    assert value("eigenmesh_xds_events_total", {"kind": "other", "type": "other"}) == 40
+    assert text.count("\neigenmesh_guard_cuts_total{") == 11
+    assert value("eigenmesh_guard_cuts_total", {"rule": "other"}) == 40
     dropped = "eigenmesh_metrics_dropped_total"
     name = "eigenmesh_cluster_load_requests_per_second"
     assert value(dropped, {"metric": name}) == 40
