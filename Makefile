@@ -7,7 +7,7 @@ ARGS ?=
 .PHONY: help demo test lint format proto lock clean envoys prometheus victoria-metrics openssl \
     bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape \
     bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous bench-optimiser-meshes \
-    bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles pictures metrics-table \
+    bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles pictures metrics-table dashboards \
     bench-breakers
 
 help:  ## List the targets
@@ -73,6 +73,9 @@ train-angles: $(VENV)/.dev  ## Train the QAOA angles that are shipped, some minu
 
 pictures: $(VENV)/.dev  ## Draw the circuits of docs/optimiser.md anew
 	$(BIN)/python docs/draw_circuits.py
+
+dashboards: $(VENV)/.dev  ## Write Grafana's dashboards from deploy/grafana/generate.py
+	$(BIN)/python deploy/grafana/generate.py
 
 metrics-table: $(VENV)/.dev  ## Write docs/metrics.md from the code
 	$(BIN)/python docs/list_metrics.py

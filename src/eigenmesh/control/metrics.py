@@ -13,7 +13,16 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from eigenmesh import __version__
 from eigenmesh.control.families import MOST_SERIES, Families
 from eigenmesh.guard.controls import Controls, Mode
-from eigenmesh.mesh import Action, Candidate, Check, Decision, Observation, Plan, Topology
+from eigenmesh.mesh import (
+    Action,
+    Candidate,
+    Check,
+    Decision,
+    Observation,
+    Plan,
+    Topology,
+    Verdict,
+)
 from eigenmesh.xds.resource import CLUSTER, LISTENER, ROUTE, RUNTIME
 from eigenmesh.xds.status import NodeStatus
 
@@ -274,9 +283,6 @@ class Metrics:
             "kind",
             "type",
         )
-        for type_url in (LISTENER, CLUSTER, ROUTE, RUNTIME):
-            # From 0 on: the first refusal would be no increase otherwise.
-            self.xds_events.labels("nack", type_url.rpartition(".")[2])
         self.xds_nodes = make.gauge("eigenmesh_xds_nodes", "Envoys connected now")
         self.xds_streams = make.gauge("eigenmesh_xds_streams", "xDS streams that are open now")
         self.xds_refusing = make.gauge(
@@ -293,6 +299,17 @@ class Metrics:
             "eigenmesh_xds_certificate_stale",
             "1 while the xDS port's files cannot be used and its last good certificate serves",
         )
+        self._begin()
+
+    def _begin(self) -> None:
+        """What is counted begins at 0: the first of its kind would be no increase otherwise."""
+        for action in Action:
+            self.decisions.labels(action.value)
+        for verdict in Verdict:
+            self.checks.labels(verdict.value)
+        for type_url in (LISTENER, CLUSTER, ROUTE, RUNTIME):
+            self.xds_events.labels("nack", type_url.rpartition(".")[2])
+        self.show_controls(Controls())
 
     def watch_certificates(self, problem: Callable[[], str]) -> None:
         """problem: asked at every scrape; empty if there is none."""
