@@ -66,9 +66,6 @@ def test_a_decision_is_shown_with_what_it_rests_on() -> None:
     assert value("eigenmesh_observation_missing") == 1
     assert value("eigenmesh_guard_cuts_total", {"rule": "max_step"}) == 1
     assert value("eigenmesh_last_decision_timestamp_seconds") == 11.0
-    assert value("eigenmesh_plan_awaiting_approval") == 0
-    metrics.show_decision(decision(action=Action.AWAIT))
-    assert value("eigenmesh_plan_awaiting_approval") == 1
 
 
 def test_solvers_are_compared_within_a_round_and_errors_have_no_gap() -> None:
@@ -107,11 +104,19 @@ def test_solvers_are_compared_within_a_round_and_errors_have_no_gap() -> None:
 def test_controls_and_checks_are_shown() -> None:
     metrics = Metrics()
     value = metrics.registry.get_sample_value
-    metrics.show_controls(Controls(Mode.APPROVE, held="3 rollbacks", pins={"shop": {"a": 0.5}}))
+    controls = Controls(Mode.APPROVE, held="3 rollbacks", pins={"shop": {"a": 0.5}})
+    waiting = None
+    metrics.watch_controls(lambda: controls, lambda: waiting)
+    assert value("eigenmesh_plan_awaiting_approval") == 0
+    waiting = decision(action=Action.AWAIT)
+    assert value("eigenmesh_plan_awaiting_approval") == 1
     modes = {m.value: value("eigenmesh_mode", {"mode": m.value}) for m in Mode}
     assert modes == {"observe": 0, "approve": 1, "auto": 0}
     assert (value("eigenmesh_held"), value("eigenmesh_paused")) == (1, 0)
     assert value("eigenmesh_pinned_weights") == 1
+    controls = Controls(Mode.AUTO)
+    assert value("eigenmesh_mode", {"mode": "auto"}) == 1
+    assert value("eigenmesh_held") == 0
     metrics.show_check(Check(Verdict.WORSE, 5, 0.2, 0.03, failed=4))
     assert value("eigenmesh_checks_total", {"verdict": "worse"}) == 1
     assert value("eigenmesh_check_change_ratio") == 0.2
@@ -137,6 +142,15 @@ def test_a_metric_has_a_bounded_number_of_series_and_the_rest_is_counted() -> No
     metrics.load.clear()
     metrics.load.labels("cluster-30").set(6.0)
     assert value(name, {"cluster": "cluster-30"}) == 6.0
+
+
+def test_names_that_may_be_gone_are_forgotten() -> None:
+    metrics = Metrics()
+    metrics.show_decision(decision())
+    metrics.forget_names()
+    text = generate_latest(metrics.registry).decode()
+    assert 'cluster="a"' not in text
+    assert 'route="shop"' not in text
 
 
 async def test_prometheus_text_or_openmetrics_is_served_by_what_is_accepted() -> None:

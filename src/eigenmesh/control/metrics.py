@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 
 from eigenmesh import __version__
-from eigenmesh.control.families import MOST_SERIES, Families
+from eigenmesh.control.families import MOST_SERIES, Bounded, Families
 from eigenmesh.guard.controls import Controls, Mode
 from eigenmesh.mesh import (
     Action,
@@ -65,6 +66,19 @@ class Metrics:
         )
         self.journal_failures = make.counter(
             "eigenmesh_journal_failures", "Writes that the journal refused"
+        )
+        self.settings_reloads = make.counters(
+            "eigenmesh_settings_reloads",
+            "How often the settings file was read anew, by outcome (applied, refused)",
+            "outcome",
+        )
+        self.settings_refused = make.gauge(
+            "eigenmesh_settings_refused",
+            "1 while the settings file, as it was last read, is not what is in force",
+        )
+        self.settings_since = make.gauge(
+            "eigenmesh_settings_applied_timestamp_seconds",
+            "When the settings in force came to be (unix time)",
         )
 
         # What people asked.
@@ -299,6 +313,11 @@ class Metrics:
             "eigenmesh_xds_certificate_stale",
             "1 while the xDS port's files cannot be used and its last good certificate serves",
         )
+        self._of_names: tuple[Bounded[Gauge], ...] = (
+            *(self.demand, self.load, self.latency, self.quantile, self.in_flight, self.failed),
+            *(self.rejected, self.retried, self.capacity, self.capacity_error, self.t0),
+            *(self.weight, self.limit, self.storm),
+        )
         self._begin()
 
     def _begin(self) -> None:
@@ -309,7 +328,6 @@ class Metrics:
             self.checks.labels(verdict.value)
         for type_url in (LISTENER, CLUSTER, ROUTE, RUNTIME):
             self.xds_events.labels("nack", type_url.rpartition(".")[2])
-        self.show_controls(Controls())
 
     def watch_certificates(self, problem: Callable[[], str]) -> None:
         """problem: asked at every scrape; empty if there is none."""
@@ -322,14 +340,23 @@ class Metrics:
             lambda: sum(any(one.nack for one in node.types) for node in nodes())
         )
 
-    def show_controls(self, controls: Controls) -> None:
+    def watch_controls(
+        self, controls: Callable[[], Controls], pending: Callable[[], Decision | None]
+    ) -> None:
+        """controls, pending: what people asked and are asked for, asked at every scrape."""
+        self.awaiting.set_function(lambda: float(pending() is not None))
         for mode in Mode:
-            self.mode.labels(mode.value).set(float(mode is controls.mode))
-        self.paused.set(float(bool(controls.paused)))
-        self.held.set(float(bool(controls.held)))
-        self.frozen_until.set(controls.frozen_until)
-        self.pins.set(sum(map(len, controls.pins.values())))
-        self.overrides.set(len(controls.overrides))
+            self.mode.labels(mode.value).set_function(partial(_is_mode, controls, mode))
+        self.paused.set_function(lambda: float(bool(controls().paused)))
+        self.held.set_function(lambda: float(bool(controls().held)))
+        self.frozen_until.set_function(lambda: controls().frozen_until)
+        self.pins.set_function(lambda: sum(map(len, controls().pins.values())))
+        self.overrides.set_function(lambda: len(controls().overrides))
+
+    def forget_names(self) -> None:
+        """Routes and clusters may be gone; those that are not show again with the next decision."""
+        for family in self._of_names:
+            family.clear()
 
     def show_plan(self, plan: Plan) -> None:
         for route, split in plan.weights.items():
@@ -361,7 +388,6 @@ class Metrics:
         self.decisions.labels(decision.action.value).inc()
         self.tick_seconds.observe(decision.seconds, {"decision": str(decision.number)})
         self.last_decision.set(decision.time)
-        self.awaiting.set(float(decision.action is Action.AWAIT))
         self.show_plan(decision.plan)
         if decision.observation is not None:
             self._show_observation(decision.observation)
@@ -422,3 +448,7 @@ class Metrics:
                 self.circuits.labels(part, str(device)).inc(float(detail.get("circuits", 1)))
                 self.qubits.labels(part).set(float(detail["qubits"]))
                 self.devices.labels(part).set(float(detail.get("devices", 1)))
+
+
+def _is_mode(controls: Callable[[], Controls], mode: Mode) -> float:
+    return float(controls().mode is mode)

@@ -182,6 +182,7 @@ class Sidecar:
         self._taking_back: set[asyncio.Task[None]] = set()
         self.metrics.xds_streams.set_function(lambda: self.xds.connected)
         self.metrics.watch_nodes(self.xds.nodes)
+        self.metrics.watch_controls(lambda: self.loop.controls, lambda: self.loop.approvals.pending)
 
     async def start(self) -> None:
         """Envoys are served first: they must not wait for PennyLane.
