@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .PHONY: help demo test lint format proto lock clean envoys prometheus victoria-metrics openssl \
-    bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape \
+    bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape bench-tick \
     bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous bench-optimiser-meshes \
     bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles pictures metrics-table dashboards \
     bench-breakers
@@ -34,7 +34,7 @@ proto: $(VENV)/.dev  ## Regenerate the gRPC code from proto/
 	    proto/eigenmesh/v1/*.proto
 	$(BIN)/python -m grpc_tools.protoc -Iproto --grpc_python_out=src proto/eigenmesh/v1/*_service.proto
 
-bench: bench-demo bench-estimator bench-estimator-live bench-optimiser bench-xds bench-scrape bench-breakers  ## Every benchmark (slow; leave the machine alone)
+bench: bench-demo bench-estimator bench-estimator-live bench-optimiser bench-xds bench-scrape bench-tick bench-breakers  ## Every benchmark (slow; leave the machine alone)
 
 bench-estimator: $(VENV)/.dev  ## Learned curves against simulated queues
 	$(BIN)/python -m bench.estimator.run $(ARGS)
@@ -91,6 +91,9 @@ bench-breakers-%: $(VENV)/.dev  # capacity, retries, faults, fleet or harmless
 
 bench-scrape: $(VENV)/.dev prometheus  ## A thousand clusters read beside a running event loop
 	$(BIN)/python -m bench.scrape $(ARGS)
+
+bench-tick: $(VENV)/.dev prometheus  ## What recording rules save a tick in a fleet
+	$(BIN)/python -m bench.tick $(ARGS)
 
 bench-demo: $(VENV)/.demo  ## Five runs of the demo, medians into bench/results
 	$(BIN)/python bench/demo.py $(ARGS)

@@ -18,7 +18,9 @@ import jsonschema
 import pytest
 import yaml
 
+from eigenmesh.control.settings import load_settings
 from eigenmesh.demo.processes import ChildProcess, ProcessError, envoy_binary
+from eigenmesh.telemetry.prometheus import PrometheusSource
 
 from .queries import BOARDS, answer, queries, resolved
 from .topology import ROOT, Composed, ComposeError, load_compose, volumes
@@ -172,8 +174,13 @@ def comes_to(stack: Composed, expected: set[str]) -> None:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
-    """The demo's services, all but Grafana, which has no binary here."""
-    with Composed(COMPOSE, tmp_path_factory.mktemp("demo")) as stack:
+    """The demo's services, all but Grafana, which has no binary here; Prometheus has the rules for
+    fleets, too."""
+    file = "deploy/prometheus/prometheus.yml"
+    text = (ROOT / file).read_text()
+    with_tick = text.replace("[recording.yml, ", "[tick.yml, recording.yml, ")
+    assert with_tick != text
+    with Composed(COMPOSE, tmp_path_factory.mktemp("demo"), files={file: with_tick}) as stack:
         stack.up(without=["grafana"])
         comes_to(stack, set())
         yield stack
@@ -199,6 +206,27 @@ def test_an_annotation_says_what_was_and_what_is_predicted(demo: Composed) -> No
     for series in pushed:
         assert float(series["metric"]["before"]) > 0
         assert float(series["metric"]["after"]) > 0
+
+
+async def test_recorded_series_tell_a_tick_the_same(demo: Composed) -> None:
+    """Loads and latencies by deploy/prometheus/tick.yml are those of the proxies' own series."""
+    settings = load_settings(ROOT / "deploy/eigenmesh.yaml")
+    routes = settings.groups.route_stats()
+    seen = []
+    for job in ("envoy", "eigenmesh-tick"):
+        source = PrometheusSource(
+            [prometheus(demo)], settings.topology, routes, window=15.0, selector=f'job="{job}"'
+        )
+        seen.append(await source.observe(time.time()))
+        await source.close()
+    own, recorded = seen
+    assert recorded.complete, recorded.missing
+    assert recorded.demands == pytest.approx(own.demands, rel=0.15)
+    for name, one in own.clusters.items():
+        other = recorded.clusters[name]
+        assert other.load == pytest.approx(one.load, rel=0.15)
+        assert other.mean == pytest.approx(one.mean, rel=0.25)
+        assert set(other.quantiles) == set(one.quantiles)
 
 
 def test_nothing_is_written_outside_of_volumes(demo: Composed) -> None:

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from eigenmesh.control.metrics import Metrics
-from eigenmesh.telemetry.catalogue import CLUSTER_STATS, ROUTE_STATS
+from eigenmesh.mesh import Cluster, Route, Topology
+from eigenmesh.telemetry.catalogue import CLUSTER_STATS, ROUTE_STATS, TIME, Catalogue
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/prometheus"
@@ -90,3 +91,28 @@ def test_the_scrape_of_envoy_keeps_what_eigenmesh_reads() -> None:
     for name in wanted:
         assert re.search(pattern, name), name
     assert not re.search(pattern, "cluster.a.upstream_cx_length_ms")
+
+
+def test_the_rules_for_fleets_record_all_that_eigenmesh_reads() -> None:
+    """Under Envoy's own names, with the labels by which it knows them."""
+    [group] = yaml.safe_load((FOLDER / "tick.yml").read_text())["groups"]
+    topology = Topology((Cluster("a"),), (Route("shop", ("a",)),))
+    catalogue = Catalogue(topology, {"shop": ("demo", "shop")})
+    labels = {
+        "envoy_cluster_name": "a",
+        "envoy_virtual_host": "demo",
+        "envoy_route": "shop",
+        "envoy_response_code_class": "5",
+        "envoy_response_code": "503",
+        "le": "100",
+    }
+    found = set()
+    for rule in group["rules"]:
+        name, kept = rule["record"], re.findall(r"by \(([^)]+)\)", rule["expr"])[0].split(", ")
+        assert f"({name}{{" in rule["expr"]
+        slot = catalogue.slot(name, {k: v for k, v in labels.items() if k in kept})
+        assert slot is not None, name
+        found.add((slot.owner.kind, slot.stat))
+    histogram = {f"{TIME}{suffix}" for suffix in ("_sum", "_count", "_bucket")}
+    wanted = {("cluster", stat) for stat in {*CLUSTER_STATS, *histogram} - {TIME}}
+    assert found == wanted | {("route", stat) for stat in ROUTE_STATS} | {("server", "uptime")}
