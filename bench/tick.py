@@ -1,6 +1,6 @@
 """What recording rules save a tick in a fleet, and what they cost Prometheus.
 
-    python -m bench.tick [--clusters 50] [--proxies 10] [--repetitions 20] [--results FOLDER]
+    python -m bench.tick [--clusters 50] [--proxies 10] [--repetitions 10] [--results FOLDER]
 
 A real Prometheus scrapes one real Envoy as if it were so many (by labels), every second, with the
 rules of deploy/prometheus/tick.yml. Whole ticks are read in turn from the proxies' own series and
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clusters", type=int, default=50)
     parser.add_argument("--proxies", type=int, default=10)
-    parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     results = asyncio.run(run(args.clusters, args.proxies, args.repetitions))

@@ -142,8 +142,10 @@ def problems(stack: Composed) -> set[str]:
             if target["health"] != "up":
                 found.add(f"prometheus: {target['labels']['job']} is not up")
     rows = [row for line in stack.log("load").splitlines()[-8:] for row in rows_of(line)]
-    if {row[4] for row in rows} != {200} or {row[1] for row in rows} != {"shop", "search"}:
-        found.add("load: not all is answered with 200")
+    well = [row[1] for row in rows if row[4] == 200]
+    # A breaker may turn away a few on a busy machine.
+    if len(well) < 0.9 * len(rows) or set(well) != {"shop", "search"}:
+        found.add("load: not answered with 200")
     seen = metrics(stack)
     if seen["eigenmesh_observation_missing"] or not seen["eigenmesh_interval_seconds"]:
         found.add("eigenmesh: no data")
@@ -341,7 +343,7 @@ BETWEEN: dict[str, tuple[tuple[Change, ...], dict[str, tuple[str, str]], set[str
         },
         {
             "eigenmesh: nobody listens on port 127.0.0.1:18001:18011",
-            "load: not all is answered with 200",
+            "load: not answered with 200",
             "prometheus: eigenmesh is not up",
             "eigenmesh: no data",
             "eigenmesh: nothing pushed",
@@ -354,7 +356,7 @@ BETWEEN: dict[str, tuple[tuple[Change, ...], dict[str, tuple[str, str]], set[str
             "deploy/prometheus/prometheus.yml": ("envoy:9901", "envoy:9902"),
         },
         {
-            "load: not all is answered with 200",
+            "load: not answered with 200",
             "prometheus: envoy is not up",
             "eigenmesh: no data",
             "eigenmesh: nothing pushed",
