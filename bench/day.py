@@ -92,7 +92,7 @@ async def live(
                     rss=_rss(),
                     objects=len(gc.get_objects()),
                     journal=path.stat().st_size,
-                    estimator=len(json.dumps(mesh.loop._estimator.to_dict())),
+                    estimator=len(json.dumps(mesh.loop.estimator.to_dict())),
                     pushes=len(mesh.pushed) - pushed,
                     weights={n: round(sum(w) / len(w), 5) for n, w in seen.items()},
                     swing={n: round(max(w) - min(w), 5) for n, w in seen.items()},

@@ -72,6 +72,7 @@ class Queues:
         self.plan, self.demand = NOW, 200.0
         self.slow: dict[str, Callable[[float], float]] = {}
         self.missing: dict[str, str] = {}
+        self.failing: set[str] = set()
 
     async def observe(self, now: float) -> Observation:
         seen = {}
@@ -79,7 +80,8 @@ class Queues:
             load = self.demand * weight
             slower = self.slow[name](load) if name in self.slow else 1.0
             mean = CURVES[name].latency(load) * slower
-            seen[name] = ClusterObservation(load, load, mean, load * mean)
+            failed = load if name in self.failing else 0.0
+            seen[name] = ClusterObservation(load, load, mean, load * mean, upstream_errors=failed)
         if self.missing:
             seen = {name: one for name, one in seen.items() if name not in self.missing}
         return Observation(now, INTERVAL, seen, {"shop": self.demand}, self.missing)
@@ -564,3 +566,20 @@ async def test_a_cluster_that_was_found_to_change_ends_the_trial_at_once(make: M
     assert verdicts[-1] is Verdict.ACCEPTED, "of a good plan's own windows"
     assert Verdict.WORSE not in verdicts
     assert mesh.weight == 0.8
+
+
+async def test_a_cluster_that_fails_is_left_at_once_whatever_became_of_the_last_plan(
+    make: Make,
+) -> None:
+    mesh = make(rules(max_step=0.1))
+    mesh.solver.plan = NOW
+    await mesh.tick(3)
+    mesh.loop.decider.refuse("the test said so")
+    mesh.solver.plan = plan(0.1)
+    assert (await mesh.tick()).action is Action.HOLD
+    mesh.queues.failing = {"a"}
+    decision = await mesh.tick()
+    assert decision.action is Action.PUSH
+    assert mesh.weight == pytest.approx(0.1)
+    assert mesh.loop.relies_on(["a"])
+    assert not mesh.loop.relies_on(["z"])

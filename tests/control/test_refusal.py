@@ -76,7 +76,7 @@ async def test_a_plan_that_envoy_refuses_is_taken_back_and_said_to_be(tmp_path: 
 
             # A plan that is taken becomes the one to go back to.
             good = Plan({r: {"a": 0.6, "b": 0.3, "c": 0.1} for r in stage.ROUTES}, {})
-            await sidecar.loop._put_in_force(good)
+            await sidecar.loop.put_in_force(good)
             assert weights(await take()) == [6000, 3000, 1000]
             async with asyncio.timeout(10):
                 while sidecar.loop.confirmed == original:
@@ -85,7 +85,7 @@ async def test_a_plan_that_envoy_refuses_is_taken_back_and_said_to_be(tmp_path: 
 
             answers[ROUTE] = "these weights are not for me"
             bad = Plan({r: {"a": 0.1, "b": 0.1, "c": 0.8} for r in stage.ROUTES}, {})
-            await sidecar.loop._put_in_force(bad)
+            await sidecar.loop.put_in_force(bad)
             assert weights(await take()) == [1000, 1000, 8000]
             assert weights(await take()) == [6000, 3000, 1000]
             async with asyncio.timeout(10):

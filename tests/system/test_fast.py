@@ -66,7 +66,7 @@ async def test_a_cluster_that_gets_a_third_done_is_spared_at_once(tmp_path: Path
             dict.fromkeys(sidecar.loop.plan.weights, split),
             dict.fromkeys("abc", BreakerLimits.around(LIMIT)),
         )
-        await sidecar.loop._put_in_force(plan)
+        await sidecar.loop.put_in_force(plan)
         await load.begin("before", {"shop": 250.0}, seed=1)
         async with asyncio.timeout(20.0):
             while "a" not in sidecar.loop.curves:

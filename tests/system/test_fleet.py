@@ -142,7 +142,7 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
             await cleanup.enter_async_context(loads[name])
         limits = dict.fromkeys("abc", BreakerLimits.around(LIMIT))
         split = {"a": 0.8, "b": 0.1, "c": 0.1}
-        await sidecar.loop._put_in_force(
+        await sidecar.loop.put_in_force(
             Plan(dict.fromkeys(sidecar.loop.plan.weights, split), limits)
         )
         running = Fleet(sidecar, envoys, loads)

@@ -65,7 +65,7 @@ async def test_each_group_gets_its_own_and_a_stranger_is_refused(tmp_path: Path)
             "inner:shop": {"a": 0.1, "b": 0.1, "c": 0.8},
         }
         plan = Plan({**sidecar.loop.plan.weights, **splits}, {})
-        await sidecar.loop._put_in_force(plan)
+        await sidecar.loop.put_in_force(plan)
         async with asyncio.timeout(10):
             while sidecar.loop.confirmed != plan:
                 await asyncio.sleep(0.02)

@@ -88,7 +88,7 @@ async def test_a_plan_is_confirmed_though_no_envoy_asks_for_routes(tmp_path: Pat
                 request.version_info = response.version_info
                 await call.write(request)
                 if sidecar.loop.plan != plan:
-                    await sidecar.loop._put_in_force(plan)
+                    await sidecar.loop.put_in_force(plan)
             async with asyncio.timeout(10):
                 while sidecar.loop.confirmed != plan:
                     await asyncio.sleep(0.01)

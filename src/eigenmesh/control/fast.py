@@ -14,7 +14,7 @@ import structlog
 
 from eigenmesh.control.loop import ControlLoop
 from eigenmesh.control.metrics import Metrics
-from eigenmesh.control.proposal import MOSTLY
+from eigenmesh.control.proposal import failing
 from eigenmesh.guard.fast import FastGuard
 from eigenmesh.mesh import Observation
 from eigenmesh.telemetry.source import Source
@@ -60,14 +60,7 @@ class FastLoop:
     def look(self, seen: Observation) -> None:
         """One window. Outside `auto` nothing is lowered, and what was is given back."""
         self._loop.calm(seen)
-        known = self._loop.curves
-        self._loop.hurry(
-            [
-                name
-                for name, one in seen.clusters.items()
-                if name in known and one.failing(seen.window, known[name].curve.capacity) > MOSTLY
-            ]
-        )
+        self._loop.hurry(failing(seen, self._loop.curves))
         if self._loop.mode != "auto":
             if self._guard.limits:
                 self._guard.forget()

@@ -18,35 +18,25 @@ import structlog
 
 from eigenmesh.control.approval import Approvals
 from eigenmesh.control.audit import AuditEntry
+from eigenmesh.control.deciding import Decider
 from eigenmesh.control.journal import Journal, JournalWriteError
 from eigenmesh.control.metrics import Metrics
 from eigenmesh.control.proposal import (
     LoopSettings,
     Solver,
-    guard_solution,
-    make_problem,
-    with_default_limits,
 )
-from eigenmesh.control.trial import Trial, within
-from eigenmesh.guard import FastGuard, Prober, Storm, calendar, lacking
-from eigenmesh.guard.admit import step
+from eigenmesh.control.trial import Trial
+from eigenmesh.guard import FastGuard, Storm
 from eigenmesh.guard.controls import Controls, Mode, effective, hear, known_part, part
-from eigenmesh.guard.surge import Surge
 from eigenmesh.mesh import (
     Action,
-    Check,
     CurveEstimate,
     Decision,
     GuardPolicy,
     Observation,
     Plan,
-    Verdict,
 )
-from eigenmesh.optimize.objective import Objective
-from eigenmesh.optimize.problem import Problem, Solution
-from eigenmesh.optimize.worker import SolverError
 from eigenmesh.telemetry.coupled import CoupledEstimator
-from eigenmesh.telemetry.forecast import Forecast
 from eigenmesh.telemetry.source import Source
 
 log = structlog.get_logger(__name__)
@@ -117,27 +107,22 @@ class ControlLoop:
         )
         if good is not None and good != plan:
             self.trial.depart(clock())
-        self._refusal: tuple[float, str] | None = None
-        self._number = number
+        self.number = number
         self._source = source
-        self._estimator = estimator
-        self._forecast = Forecast()
-        self._surge = Surge()
-        self._prober = Prober(settings.topology, settings.guard)
-        self._storm = storm or Storm(settings.guard.storm)
-        self._fast = fast
-        self._expected: Mapping[str, float] = {}
+        self.estimator = estimator
+        self.storm = storm or Storm(settings.guard.storm)
+        self.fast = fast
         self.curves: Mapping[str, CurveEstimate] = {}
-        self._pushes = deque(pushes, maxlen=_PUSHES)
-        self._rollbacks: deque[float] = deque(maxlen=_PUSHES)
+        self.pushes = deque(pushes, maxlen=_PUSHES)
         self.solver = solver
-        self._journal = journal
+        self.journal = journal
         self._push = push
-        self._metrics = metrics
+        self.metrics = metrics
         self._observed = observed
         self.clock = clock
         self._changed = asyncio.Condition()
         self._hurried = asyncio.Event()
+        self.decider = Decider(self)
         metrics.show_plan(plan)
 
     @property
@@ -167,45 +152,48 @@ class ControlLoop:
                 await asyncio.wait_for(self._hurried.wait(), left)
 
     def hurry(self, failing: Collection[str]) -> None:
-        """The next tick begins at once, if a route sends any more than a probe to one of these."""
-        probe = 2.0 * self.settings.guard.probe_floor
-        used = {
-            name
-            for split in self.plan.weights.values()
-            for name, weight in split.items()
-            if weight > probe and len(split) > 1
-        }
-        if self.mode is not Mode.OBSERVE and not used.isdisjoint(failing):
+        """The next tick begins at once, if the plan relies on one of these."""
+        if self.mode is not Mode.OBSERVE and self.relies_on(failing):
             self._hurried.set()
+
+    def relies_on(self, clusters: Collection[str]) -> bool:
+        """Whether a route that has others sends more than a probe to one of these."""
+        probe = 2.0 * self.settings.guard.probe_floor
+        return any(
+            weight > probe and name in clusters
+            for split in self.plan.weights.values()
+            if len(split) > 1
+            for name, weight in split.items()
+        )
 
     async def apply(self, change: Change) -> None:
         """Goes on with other settings, from between two ticks. Raises JournalWriteError when the
         plan cannot be recorded, and what `prepare` raises; nothing was changed then."""
         async with self.turn:
             settings, before = change.settings, self.settings
-            probe = self._prober.current
+            probe = self.decider.prober.current
             probing = probe is not None and self.plan == probe.plan
             plan = change.carry(probe.base if probe is not None and probing else self.plan)
             good = change.carry(self.trial.good)
             install = await asyncio.to_thread(change.prepare, plan)
             if plan != self.plan or settings.mesh_hash != before.mesh_hash:
-                await asyncio.to_thread(self._journal.put_in_force, plan, settings.mesh_hash, good)
+                await asyncio.to_thread(self.journal.put_in_force, plan, settings.mesh_hash, good)
                 await self.wait_for(None)
             install()
             if settings.topology != before.topology:
-                known = self._estimator.to_dict()
-                self._estimator = CoupledEstimator.from_dict(settings.topology, known)
+                known = self.estimator.to_dict()
+                self.estimator = CoupledEstimator.from_dict(settings.topology, known)
                 self.curves = {}
-            self.settings, self._source, self._fast = settings, change.source, change.fast
+            self.settings, self._source, self.fast = settings, change.source, change.fast
             self.plan, self.confirmed = plan, change.carry(self.confirmed)
-            self._prober = Prober(settings.topology, settings.guard)
-            self._storm.policy = settings.guard.storm
+            self.decider.settings_changed()
+            self.storm.policy = settings.guard.storm
             self.trial = Trial(settings.topology, good, settings.guard.verify, settings.objective)
             if good != plan:
                 self.trial.depart(self.clock())
             await self._hear(change)
-            self._metrics.forget_names()
-            self._metrics.show_plan(plan)
+            self.metrics.forget_names()
+            self.metrics.show_plan(plan)
             self._push(plan)
             self._hurried.set()  # the interval may be another
 
@@ -224,14 +212,8 @@ class ControlLoop:
 
     def shift(self, seconds: float) -> None:
         """The clock was set forward by so much: what is remembered goes along."""
-        if self._refusal is not None:
-            until, why = self._refusal
-            self._refusal = (until + seconds, why)
-        for times in (self._pushes, self._rollbacks):
-            moved = [time + seconds for time in times]
-            times.clear()
-            times.extend(moved)
-        for part_ in (self.trial, self.approvals, self._prober, self._storm, self._fast):
+        self.pushes = deque((time + seconds for time in self.pushes), maxlen=_PUSHES)
+        for part_ in (self.decider, self.trial, self.approvals, self.storm, self.fast):
             if part_ is not None:
                 part_.shift(seconds)
 
@@ -253,12 +235,12 @@ class ControlLoop:
     async def put_controls(self, controls: Controls, entry: AuditEntry) -> None:
         """What people ask from now on; call it with `turn` held. Raises JournalWriteError when it
         cannot be recorded; nothing is changed then."""
-        await asyncio.to_thread(self._journal.put_controls, controls.to_dict(), entry)
+        await asyncio.to_thread(self.journal.put_controls, controls.to_dict(), entry)
         before, self.controls = self.controls, controls
         log.info("asked", action=entry.action, by=entry.who, **entry.detail)
-        if controls.mode is not before.mode and self._storm.dampings:
+        if controls.mode is not before.mode and self.storm.dampings:
             # Seen under the other mode; to be let go of, or begun, from the start.
-            self._storm.forget()
+            self.storm.forget()
             self._push(self.plan)
         if controls.mode is not before.mode:
             await self.wait_for(None)
@@ -270,11 +252,11 @@ class ControlLoop:
         assert waiting is not None
         why = f"approved by {by}: decision {waiting.number}"
         plan = part(waiting.plan, self.plan, self.controls, Mode.AUTO, Mode.APPROVE)
-        refused = await self._put_in_force(plan)
-        self._number += 1
+        refused = await self.put_in_force(plan)
+        self.number += 1
         decision = replace(
             waiting,
-            number=self._number,
+            number=self.number,
             time=self.clock(),
             action=Action.HOLD if refused else Action.PUSH,
             why=refused or why,
@@ -295,7 +277,7 @@ class ControlLoop:
         # If this is lost, a restart proposes anew.
         with suppress(JournalWriteError):
             number = None if decision is None else decision.number
-            await asyncio.to_thread(self._journal.set_pending, number)
+            await asyncio.to_thread(self.journal.set_pending, number)
 
     async def take_back(self, why: str) -> None:
         """The Envoys kept refusing the plan in force: the last one that they took is in force
@@ -304,13 +286,10 @@ class ControlLoop:
             if self.plan == self.confirmed:
                 return
             log.error("plan refused; the last one that was taken is in force", reason=why)
-            self._metrics.plans_refused.inc()
-            self._refusal = (
-                self.clock() + self.settings.refusal_pause,
-                f"Envoy refused it ({why})",
-            )
+            self.metrics.plans_refused.inc()
+            self.decider.refuse(f"Envoy refused it ({why})")
             self.trial.settle(self.confirmed)
-            if await self._put_in_force(self.confirmed, kind="back") is not None:
+            if await self.put_in_force(self.confirmed, kind="back") is not None:
                 # Unlike a new plan this one is in force already, journaled or not.
                 self.plan = self.confirmed
                 self._push(self.plan)
@@ -319,341 +298,60 @@ class ControlLoop:
         started = time.monotonic()
         log.debug("tick", stage="observing")
         observation = await self._source.observe(self.clock())
-        if self._fast is None:
+        if self.fast is None:
             self.calm(observation)
         if self._observed is not None:
             await self._observed(observation)
         log.debug("tick", stage="estimating")
         # Numpy on a thread: the fit of many clusters must not hold up xDS.
-        curves = await asyncio.to_thread(self._estimator.update, observation, self.plan.weights)
+        curves = await asyncio.to_thread(self.estimator.update, observation, self.plan.weights)
         self.curves = curves
-        decision = await self._decide(observation, dict(curves))
+        self.number += 1
+        decision = await self.decider.decide(observation, dict(curves))
         decision = replace(decision, seconds=time.monotonic() - started)
         await self._remember(decision)
         return decision
 
     def calm(self, observation: Observation) -> None:
         """A retry storm is damped before anything else, whatever becomes of this tick."""
-        before = self._storm.dampings
-        after = self._storm.update(observation, self.curves)
-        self._metrics.show_storms(self.settings.topology, after)
+        before = self.storm.dampings
+        after = self.storm.update(observation, self.curves)
+        self.metrics.show_storms(self.settings.topology, after)
         if after == before:
             return
-        log.warning("retry storm", mode=self.mode, now=self._storm.why(observation.time) or "over")
+        log.warning("retry storm", mode=self.mode, now=self.storm.why(observation.time) or "over")
         if self.mode is Mode.AUTO:
             self._push(self.plan)
 
-    async def _decide(
-        self, observation: Observation, curves: Mapping[str, CurveEstimate]
-    ) -> Decision:
-        settings, now = self.settings, self.clock()
-        self._number += 1
-        self._expected = self._forecast.update(observation.demands, observation.window)
-        growth = self._surge.update(observation.demands)
-        if self.controls.target is not None:
-            return await self._go_back(self.controls.target, observation, curves)
-        reason = self._refused() or lacking(
-            settings.topology, observation, curves, settings.guard, now
-        )
-        if reason is not None:
-            return self._hold(reason, observation, curves)
-        check = await self._verify(observation, curves)
-        if check is not None and check.verdict is Verdict.WORSE:
-            return replace(await self._roll_back(check, observation, curves), check=check)
-        decision = await self._propose(observation, curves, growth)
-        return replace(decision, check=check)
-
-    async def _propose(
-        self,
-        observation: Observation,
-        curves: Mapping[str, CurveEstimate],
-        growth: Mapping[str, float],
-    ) -> Decision:
-        """What becomes of the solver's plan."""
-        settings, policy = self.settings, self.policy
-        problem = self.problem(observation, curves)
-        objective = Objective(problem)
-        score = objective.of_plan
-        if (over := await self._end_probe(score, observation, curves)) is not None:
-            return over
-        try:
-            log.debug("tick", stage="solving")
-            solution = await self.solver.solve(problem, settings.solve_timeout)
-        except SolverError as error:
-            self._metrics.solver_failures.inc()
-            log.warning("solver failed", error=str(error))
-            return self._hold(f"the solver failed: {error}", observation, curves)
-        guarded = guard_solution(objective, solution, settings.topology, curves, growth, policy)
-        decision = self._decision(
-            Action.HOLD, guarded.why, observation, curves, self.plan, solution
-        )
-        decision = replace(decision, cuts=guarded.cuts)
-        if not guarded.moves:
-            if not self.approvals.is_worth_it(score, problem.incumbent, policy.min_gain):
-                await self.wait_for(None)
-            return await self._probe(curves, score, decision)
-        return await self._act(guarded.plan, score, problem.incumbent, decision)
-
-    def problem(
-        self,
-        observation: Observation,
-        curves: Mapping[str, CurveEstimate],
-        demands: Mapping[str, float] | None = None,
-    ) -> Problem:
-        """What the solver is asked now; demands: instead of those that are expected."""
-        return make_problem(
-            self.settings,
-            self._estimator.topology,
-            self.plan,
-            self.policy,
-            demands=demands or self._expected,
-            observation=observation,
-            curves=curves,
-            seed=self._number,
-        )
-
-    async def _act(
-        self,
-        plan: Plan,
-        score: Callable[[Plan], float],
-        incumbent: Plan,
-        decision: Decision,
-    ) -> Decision:
-        """What may be done with a plan that the guard passed; `decision` says why it passed."""
-        why, now = decision.why, self.clock()
-        if self.mode is Mode.OBSERVE:
-            why = f"mode is observe, nothing pushed; {why}"
-            return replace(decision, action=Action.RECOMMEND, why=why, plan=plan)
-        stop = self.controls.stops(now) or calendar.stops(self.settings.guard, self._pushes, now)
-        if stop is not None:
-            why = f"{stop}, nothing pushed; {why}"
-            return replace(decision, action=Action.RECOMMEND, why=why, plan=plan)
-        free = part(plan, incumbent, self.controls, Mode.AUTO)
-        whole = part(plan, incumbent, self.controls, Mode.AUTO, Mode.APPROVE)
-        if free != incumbent:
-            if (refused := await self._put_in_force(free)) is not None:
-                return replace(decision, action=Action.HOLD, why=refused, plan=self.plan)
-            decision = replace(decision, action=Action.PUSH, plan=free)
-        if whole == free:
-            if free == incumbent:
-                return replace(decision, why=f"only observed where it would move; {why}")
-            return decision
-        return await self._offer(whole, score, decision)
-
-    async def _offer(
-        self, plan: Plan, score: Callable[[Plan], float], decision: Decision
-    ) -> Decision:
-        """A plan, or the rest of one, that needs a yes."""
-        approvals, why = self.approvals, decision.why
-        least = self.policy.min_gain
-        if not approvals.is_worth_it(score, decision.plan, least):
-            await self.wait_for(None)
-        if (quiet := approvals.quiet(self.clock())) is not None:
-            return replace(decision, why=f"{quiet}; {why}")
-        if not approvals.is_better(plan, score, least):
-            assert approvals.pending is not None
-            return replace(decision, why=f"decision {approvals.pending.number} waits for a yes")
-        waiting = replace(decision, action=Action.AWAIT, why=f"waits for a yes; {why}", plan=plan)
-        await self.wait_for(waiting)
-        log.warning("a plan waits for a yes", number=decision.number, why=why)
-        if decision.action is Action.PUSH:
-            return replace(decision, why=f"{why}; the rest waits for a yes")
-        return waiting
-
-    async def _verify(
-        self, observation: Observation, curves: Mapping[str, CurveEstimate]
-    ) -> Check | None:
-        """Whether the plan in force keeps its promise; None while that cannot be said."""
-        emergency = self._storm.dampings or (self._fast is not None and self._fast.limits)
-        if not self.settings.guard.verify.enabled:
-            return None
-        if self.mode is Mode.OBSERVE or self._prober.current is not None or emergency:
-            return None
-        good = self.trial.good
-        check = await asyncio.to_thread(self.trial.update, self.plan, observation, curves)
-        if check is None:
-            return None
-        if self.trial.good != good:
-            log.info("verified", verdict=check.verdict, why=check.why)
-            # A restart goes on from it. If this is lost, the plan is on trial once more.
-            with suppress(JournalWriteError):
-                await asyncio.to_thread(
-                    self._journal.put_in_force,
-                    self.plan,
-                    self.settings.mesh_hash,
-                    self.trial.good,
-                )
-        self._metrics.show_check(check)
-        return check
-
-    async def _roll_back(
-        self, check: Check, observation: Observation, curves: Mapping[str, CurveEstimate]
-    ) -> Decision:
-        """The plan in force did not keep its promise: back to the last one that did."""
-        now, policy = self.clock(), self.settings.guard.verify
-        self._rollbacks.append(now)
-        self._metrics.rollbacks.inc()
-        self._refusal = (now + self.settings.refusal_pause, f"it was rolled back ({check.why})")
-        why = f"rolled back to the last good plan: {check.why}"
-        controls = replace(self.controls, target=self.trial.good, target_why=why)
-        count = within(self._rollbacks, policy.within, now)
-        if policy.rollbacks and count >= policy.rollbacks:
-            held = f"{count} rollbacks in {policy.within:g} s, the last one: {check.why}"
-            controls = replace(controls, held=held)
-            log.error("steering is held until somebody resumes it", why=held)
-        log.error("rolling back", why=why)
-        entry = AuditEntry(now, "eigenmesh", "RollBack", {"why": why})
-        try:
-            await self.put_controls(controls, entry)
-        except JournalWriteError:
-            self.controls = controls  # not to be forgotten as long as this runs
-        assert controls.target is not None
-        return await self._go_back(controls.target, observation, curves)
-
-    async def _go_back(
-        self, target: Plan, observation: Observation, curves: Mapping[str, CurveEstimate]
-    ) -> Decision:
-        """One bounded step toward a plan that was in force before."""
-        why = self.controls.target_why
-        incumbent = with_default_limits(self.plan, self.settings.topology)
-        plan = step(incumbent, target, self.policy)
-        if plan == target:
-            self.trial.settle(plan)
-        if (refused := await self._put_in_force(plan, kind="back")) is not None:
-            return self._hold(f"{why}; {refused}", observation, curves)
-        if plan == target:
-            entry = AuditEntry(self.clock(), "eigenmesh", "Arrived", {"why": why})
-            with suppress(JournalWriteError):
-                await self.put_controls(replace(self.controls, target=None, target_why=""), entry)
-            why = f"{why}; it is in force"
-        else:
-            why = f"{why}; its weights are {plan.distance(target):.0%} away"
-        return self._decision(Action.ROLLBACK, why, observation, curves, plan, None)
-
-    async def _end_probe(
-        self,
-        score: Callable[[Plan], float],
-        observation: Observation,
-        curves: Mapping[str, CurveEstimate],
-    ) -> Decision | None:
-        """What a probe that is under way, or over, makes of this tick."""
-        if self.mode is not Mode.AUTO:
-            return None
-        over = self._prober.end(self.plan, score, self.clock())
-        if (probe := self._prober.current) is None:
-            return None
-        if over is None:
-            return self._hold(f"probing the capacity of {probe.cluster}", observation, curves)
-        if (refused := await self._put_in_force(probe.base, kind="probe")) is not None:
-            return self._hold(f"{over}; {refused}", observation, curves)
-        why = f"{over}; the plan before it is in force again"
-        return self._decision(Action.PUSH, why, observation, curves, probe.base, None)
-
-    async def _probe(
-        self,
-        curves: Mapping[str, CurveEstimate],
-        score: Callable[[Plan], float],
-        held: Decision,
-    ) -> Decision:
-        """What becomes of a decision to hold: a probe, if one is due."""
-        now, guard = self.clock(), self.settings.guard
-        if self.mode is not Mode.AUTO or self.controls.routes or self.trial.on_trial:
-            return held
-        if self.controls.stops(now) or calendar.stops(guard, self._pushes, now):
-            return held
-        probe = self._prober.begin(self.plan, curves, score, now)
-        if probe is None:
-            return held
-        if (refused := await self._put_in_force(probe.plan, kind="probe")) is not None:
-            return replace(held, why=f"{held.why}; probe of {probe.cluster} {refused}")
-        why = (
-            f"probe: the capacity of {probe.cluster} is known to "
-            f"{curves[probe.cluster].capacity_error:.0%} only; predicted loss {probe.cost:.1%} "
-            f"for {guard.probe.seconds:g} s; {held.why}"
-        )
-        return replace(
-            held,
-            action=Action.PUSH,
-            why=why,
-            plan=probe.plan,
-            predicted=score(probe.plan),
-            predicted_latency=None,
-        )
-
-    def _refused(self) -> str | None:
-        """Why nothing is tried now that a plan was taken back; None when that is over."""
-        if self._refusal is None:
-            return None
-        until, why = self._refusal
-        if (left := until - self.clock()) > 0:
-            return f"the last plan is not in force, {why}; held for {left:.0f} s"
-        self._refusal = None
-        return None
-
-    async def _put_in_force(
+    async def put_in_force(
         self, plan: Plan, kind: Literal["plan", "probe", "back"] = "plan"
     ) -> str | None:
         """Journal first, then push: a crash in between leaves a plan that a restart serves."""
         log.debug("tick", stage="journaling")
         mesh, good = self.settings.mesh_hash, self.trial.good
         try:
-            await asyncio.to_thread(self._journal.put_in_force, plan, mesh, good)
+            await asyncio.to_thread(self.journal.put_in_force, plan, mesh, good)
         except JournalWriteError as error:
-            self._metrics.journal_failures.inc()
+            self.metrics.journal_failures.inc()
             log.error("plan not pushed", error=str(error))
             return f"not pushed, because a restart would forget it: {error}"
         log.debug("tick", stage="pushing")
         self.plan = plan
         self._push(plan)
         if kind != "back":
-            self._pushes.append(self.clock())
+            self.pushes.append(self.clock())
         if kind == "plan":
             self.trial.depart(self.clock())
         return None
 
-    def _hold(
-        self, why: str, observation: Observation, curves: Mapping[str, CurveEstimate]
-    ) -> Decision:
-        return self._decision(Action.HOLD, why, observation, curves, self.plan, None)
-
-    def _decision(
-        self,
-        action: Action,
-        why: str,
-        observation: Observation,
-        curves: Mapping[str, CurveEstimate],
-        plan: Plan,
-        solution: Solution | None,
-    ) -> Decision:
-        if observation.left_out:
-            why = f"{why}; without {', '.join(observation.left_out)}"
-        now = self.clock()
-        lowered = (self._storm.why(now), self._fast.why(now) if self._fast else "")
-        why = "; ".join([*filter(None, lowered), why])
-        return Decision(
-            number=self._number,
-            time=self.clock(),
-            action=action,
-            why=why,
-            plan=plan,
-            proposed=solution.plan if solution else None,
-            observation=observation,
-            curves=curves,
-            couplings=self._estimator.topology.strengths,
-            candidates=solution.candidates if solution else (),
-            predicted=solution.objective if solution else None,
-            incumbent_predicted=solution.incumbent_objective if solution else None,
-            predicted_latency=solution.predicted_latency if solution else None,
-        )
-
     async def _remember(self, decision: Decision) -> None:
         log.debug("tick", stage="recording")
         try:
-            await asyncio.to_thread(self._journal.record, decision, self._estimator.to_dict())
+            await asyncio.to_thread(self.journal.record, decision, self.estimator.to_dict())
         except JournalWriteError as error:
-            self._metrics.journal_failures.inc()
+            self.metrics.journal_failures.inc()
             log.error("decision not recorded", number=decision.number, error=str(error))
-        self._metrics.show_decision(decision)
+        self.metrics.show_decision(decision)
         log.info(
             "decision",
             number=decision.number,

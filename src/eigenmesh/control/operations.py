@@ -219,7 +219,7 @@ class Operations:
         SolverError."""
         seen = self._seen()
         loop = self._loop
-        problem = loop.problem(seen, loop.curves)
+        problem = loop.decider.problem(seen, loop.curves)
         solution = await loop.solver.solve(problem, loop.settings.solve_timeout)
         objective = Objective(problem)
         guarded = guard_solution(
@@ -252,7 +252,7 @@ class Operations:
         """At these demands (requests/s by route; others as now, times `scale`), without these
         clusters, with capacities multiplied by these factors. SolverError."""
         loop, seen = self._loop, self._seen()
-        now = loop.problem(seen, loop.curves)
+        now = loop.decider.problem(seen, loop.curves)
         asked = _changed(now, demands or {}, scale, without, capacities or {})
         solution = await loop.solver.solve(asked, loop.settings.solve_timeout)
         objective = Objective(asked)

@@ -86,6 +86,15 @@ def make_problem(
     )
 
 
+def failing(seen: Observation, curves: Mapping[str, CurveEstimate]) -> list[str]:
+    """The clusters that fail most of their requests."""
+    return [
+        name
+        for name, one in seen.clusters.items()
+        if name in curves and one.failing(seen.window, curves[name].curve.capacity) > MOSTLY
+    ]
+
+
 def guard_solution(
     objective: Objective,
     solution: Solution,
@@ -110,8 +119,8 @@ def guard_solution(
         for name, (low, high) in least.items()
     }
     failures = objective.problem.failures
-    failing = [name for name, part in failures.items() if part > MOSTLY]
-    guarded = admit(topology, incumbent, wanted, policy, objective.of_plan, ranges, failing)
+    bad = [name for name, part in failures.items() if part > MOSTLY]
+    guarded = admit(topology, incumbent, wanted, policy, objective.of_plan, ranges, bad)
     return replace(guarded, cuts=(*drawn, *guarded.cuts))
 
 
