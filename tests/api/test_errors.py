@@ -23,7 +23,9 @@ Call = Callable[[MeshClient], Awaitable[object]]
 
 BAD: dict[str, tuple[Call, str, str]] = {
     "mode": (
-        lambda c: c._writes.SetMode(writes.SetModeRequest(name="meshes/-", mode=7)),
+        lambda c: c._writes.SetMode(
+            writes.SetModeRequest(name="meshes/-", mode=7)  # type: ignore[arg-type]
+        ),
         "mode",
         "MODE_OBSERVE",
     ),
@@ -53,7 +55,9 @@ BAD: dict[str, tuple[Call, str, str]] = {
         "next_page_token",
     ),
     "view": (
-        lambda c: c._reads.ListDecisions(reads.ListDecisionsRequest(parent="meshes/-", view=9)),
+        lambda c: c._reads.ListDecisions(
+            reads.ListDecisionsRequest(parent="meshes/-", view=9)  # type: ignore[arg-type]
+        ),
         "view",
         "DecisionView",
     ),
@@ -61,9 +65,7 @@ BAD: dict[str, tuple[Call, str, str]] = {
     "a reason that moves the cursor": (lambda c: c.pause("\x1b[2J"), "why", "one line"),
     "no end": (lambda c: c._writes.Freeze(writes.FreezeRequest(name="meshes/-")), "end", "until"),
     "a past end": (
-        lambda c: c._writes.Freeze(
-            writes.FreezeRequest(name="meshes/-", until={"seconds": 5})  # type: ignore[arg-type]
-        ),
+        lambda c: c._writes.Freeze(writes.FreezeRequest(name="meshes/-", until={"seconds": 5})),
         "until",
         "to come",
     ),
@@ -117,7 +119,7 @@ async def test_a_long_value_comes_back_shortened(client: MeshClient) -> None:
 
 async def test_what_is_no_message_is_the_callers_mistake(stage: Stage) -> None:
     async with grpc.aio.insecure_channel(stage.address) as channel:
-        call = channel.unary_unary("/eigenmesh.v1.MeshService/GetMesh")
+        call = channel.unary_unary("/eigenmesh.v1.MeshService/GetMesh", None, None)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(b"\x0a\xff")
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

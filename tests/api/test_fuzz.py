@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eigenmesh.api.client import MeshClient
+from eigenmesh.control.operations import LIVE
 from eigenmesh.v1 import mesh_service_pb2, operations_service_pb2
 
 from .stage import Stage, serving
@@ -41,24 +42,28 @@ ANSWERS = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
-# What is right often enough for the rest of the message to be looked at.
-NAMES = st.sampled_from(
+# What is right often enough for the rest of a message to be looked at.
+RESOURCES = st.sampled_from(
     [
-        *("meshes/-", "meshes/shop-mesh", "meshes/-/routes/shop", "meshes/-/clusters/a"),
+        *["meshes/-"] * 6,
+        *["meshes/-/routes/shop"] * 6,
+        *("meshes/shop-mesh", "meshes/-/clusters/a", "meshes/-/nodes/e1"),
         *("meshes/-/decisions/1", "meshes/-/decisions/pending", "meshes/-/decisions/latest"),
-        *("meshes/-/nodes/e1", "shop", "a", "b", "c", "max_step", "changes_per_hour"),
     ]
 )
-TEXTS = st.one_of(
-    NAMES,
-    NAMES,
+IDS = st.sampled_from(["shop", "a", "b", "c", *LIVE])
+ANYTHING = st.one_of(
     st.text(),
-    st.integers(1, 5_000_000).map(lambda n: "ä" * n),
     st.text().map(lambda t: f"meshes/-/decisions/{t}"),
+    st.integers(1, 5_000_000).map(lambda n: "ä" * n),
 )
+TEXTS = st.integers(0, 9).flatmap(lambda n: ANYTHING if n == 0 else IDS)
+NAMES = st.integers(0, 9).flatmap(lambda n: ANYTHING if n == 0 else RESOURCES)
 NUMBERS = st.one_of(
     st.floats(),
     st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 1000),
     st.sampled_from([0.0, -0.0, 1e308, -1e308, 5e-324, float("nan"), float("inf")]),
 )
 
@@ -81,7 +86,7 @@ KINDS: dict[int, st.SearchStrategy[Any]] = {
 
 
 def one(field: FieldDescriptor) -> st.SearchStrategy[Any]:
-    if field.type == FieldDescriptor.TYPE_MESSAGE:
+    if field.message_type is not None:
         return messages(field.message_type)
     return KINDS[field.type]
 
@@ -95,8 +100,9 @@ def values(field: FieldDescriptor) -> st.SearchStrategy[Any]:
 
 def messages(descriptor: Descriptor) -> st.SearchStrategy[Message]:
     fields = {field.name: values(field) for field in descriptor.fields}
+    named = {name: NAMES for name in ("name", "parent") if fields.pop(name, None) is not None}
     kind = GetMessageClass(descriptor)
-    return st.fixed_dictionaries({}, optional=fields).map(lambda given: kind(**given))
+    return st.fixed_dictionaries(named, optional=fields).map(lambda given: kind(**given))
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +160,7 @@ def test_any_bytes_have_an_answer(running: tuple[asyncio.Runner, Stage], raw: by
 
     async def send() -> grpc.StatusCode:
         async with grpc.aio.insecure_channel(stage.address) as channel:
-            call = channel.unary_unary("/eigenmesh.v1.MeshService/WhatIf")
+            call = channel.unary_unary("/eigenmesh.v1.MeshService/WhatIf", None, None)
             try:
                 await call(raw, timeout=20.0)
             except grpc.aio.AioRpcError as error:

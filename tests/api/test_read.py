@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import grpc
@@ -72,10 +73,14 @@ async def test_decisions_are_seen_as_they_are_made(stage: Stage, client: MeshCli
 
 async def test_the_mesh_is_seen_as_it_changes(stage: Stage, client: MeshClient) -> None:
     """By a decision, by what somebody asks, by an Envoy that comes; and only then."""
-    changes = [
+
+    async def arrive() -> None:
+        stage.nodes.append(envoy("e1"))
+
+    changes: list[Callable[[], Awaitable[object]]] = [
         stage.simulation.tick,
         lambda: client.pause("lunch"),
-        lambda: asyncio.sleep(0, stage.nodes.append(envoy("e1"))),
+        arrive,
     ]
     seen: list[pb.Mesh] = []
     async with asyncio.timeout(20):

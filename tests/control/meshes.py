@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+from eigenmesh.control.clock import Clock
 from eigenmesh.control.journal import Journal
 from eigenmesh.control.loop import ControlLoop
 from eigenmesh.control.metrics import Metrics
@@ -36,14 +37,27 @@ INTERVAL = 2.0
 
 
 class Queues:
-    """Latencies of `CURVES` under `plan`, off by some percent; demand with a period of a minute."""
+    """Latencies of `CURVES` under `plan`, off by some percent.
 
-    def __init__(self, seed: int = 1) -> None:
+    period: seconds, of the demand; 0: it is constant. demand: its mean, requests/s.
+    """
+
+    def __init__(
+        self,
+        seed: int = 1,
+        interval: float = INTERVAL,
+        period: float = 60.0,
+        demand: float = 350.0,
+    ) -> None:
         self.plan = Plan.equal(TOPOLOGY)
+        self._interval = interval
+        self._period = period
+        self._demand = demand
         self._chance = random.Random(seed)
 
     async def observe(self, now: float) -> Observation:
-        demand = 350.0 + 150.0 * math.sin(2.0 * math.pi * now / 60.0)
+        swing = math.sin(2.0 * math.pi * now / self._period) if self._period else 0.0
+        demand = self._demand * (1.0 + 3.0 / 7.0 * swing)
         seen = {}
         for name, weight in self.plan.weights["shop"].items():
             load = demand * weight
@@ -56,7 +70,7 @@ class Queues:
                 quantiles={0.5: 0.7 * mean, 0.99: 4.6 * mean},
                 resolutions={0.5: 0.005, 0.99: math.inf},
             )
-        return Observation(now, INTERVAL, seen, {"shop": demand}, source="simulated")
+        return Observation(now, self._interval, seen, {"shop": demand}, source="simulated")
 
     async def close(self) -> None: ...
 
@@ -69,20 +83,42 @@ class Inline:
 
 
 class Simulation:
-    """A loop over the queues, in mode auto, with the classical solvers."""
+    """A loop over the queues, with the classical solvers.
 
-    def __init__(self, journal: Journal) -> None:
-        source, self.now = Queues(), 1_000_000.0
+    now: the wall clock, which a test may set. pushed: when (by the steady clock), and what.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        guard: GuardPolicy | None = None,
+        source: Queues | None = None,
+        interval: float = INTERVAL,
+        mode: Mode = Mode.AUTO,
+    ) -> None:
+        self.interval = interval
+        source = source or Queues(interval=interval)
+        journal.put_originals(source.plan, "mesh-1")
+        self.now = self.steady = 1_000_000.0
+        self.pushed: list[tuple[float, Plan]] = []
+        clock = Clock(lambda: self.now, lambda: self.steady)
 
         def push(plan: Plan) -> None:
             source.plan = plan
+            self.pushed.append((self.steady, plan))
 
         self.loop = ControlLoop(
             LoopSettings(
-                TOPOLOGY, ObjectivePolicy(), GuardPolicy(), INTERVAL, 5.0, "classical", "mesh-1"
+                TOPOLOGY,
+                ObjectivePolicy(),
+                guard or GuardPolicy(),
+                interval,
+                5.0,
+                "classical",
+                "mesh-1",
             ),
             plan=source.plan,
-            controls=Controls(Mode.AUTO),
+            controls=Controls(mode),
             number=0,
             source=source,
             estimator=CoupledEstimator(TOPOLOGY),
@@ -90,10 +126,12 @@ class Simulation:
             journal=journal,
             push=push,
             metrics=Metrics(),
-            clock=lambda: self.now,
+            clock=clock,
         )
+        clock.on_jump(self.loop.shift)
 
     async def tick(self) -> Decision:
-        """The next one, `INTERVAL` later."""
-        self.now += INTERVAL
+        """The next one, an interval later."""
+        self.now += self.interval
+        self.steady += self.interval
         return await self.loop.tick()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from eigenmesh.control.journal import Retention
 from eigenmesh.control.settings import Settings, SettingsError, load_settings, parse_settings
 from eigenmesh.mesh import ProbePolicy
 from eigenmesh.optimize.problem import CircuitSettings
@@ -154,6 +155,14 @@ def test_probes_reach_the_domain_and_are_off_unless_asked_for() -> None:
     assert parse({}).guard.probe == ProbePolicy(rise=0.0)
     told = parse({"guard.probe": {"rise": 0.25, "seconds": "30s", "share": 0.1}})
     assert told.guard.probe == ProbePolicy(rise=0.25, seconds=30.0, share=0.1)
+
+
+def test_the_journal_is_a_path_or_says_how_much_it_keeps() -> None:
+    assert parse({}).model.journal.path == Path("eigenmesh.sqlite")
+    assert parse({"journal": "/x/j.sqlite"}).model.journal.path == Path("/x/j.sqlite")
+    own = parse({"journal": {"path": "j", "keep_days": 7, "max_megabytes": 50}}).model.journal
+    assert own.path == Path("j")
+    assert own.retention() == Retention(days=7.0, megabytes=50.0)
 
 
 def test_circuits_reach_the_domain() -> None:

@@ -290,7 +290,9 @@ async def test_an_envoy_that_stays_silent_is_left_out() -> None:
         early = await source.observe(110.0)
         assert not early.complete
         assert early.proxies.keys() == {bed.admin}, "what is known of the others is not lost"
-        late = await source.observe(116.0)
+        # Nor does a clock that was set back keep it.
+        assert not (await source.observe(50.0)).complete
+        late = await source.observe(66.0)
         await source.close()
         assert late.complete
         assert late.left_out.keys() == {gone}

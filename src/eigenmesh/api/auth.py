@@ -105,7 +105,7 @@ def _nobody(names: Sequence[str]) -> UnknownCallerError:
 
 
 def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
 
 
 def _pattern(name: str) -> re.Pattern[str]:

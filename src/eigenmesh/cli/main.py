@@ -12,6 +12,7 @@ import typer
 
 from eigenmesh import __version__
 from eigenmesh.cli.ctl import ctl
+from eigenmesh.cli.replay import replay
 
 if TYPE_CHECKING:
     from eigenmesh.control.settings import Settings, SettingsError
@@ -25,6 +26,7 @@ app = typer.Typer(
     "Start with `eigenmesh demo`, or `eigenmesh check eigenmesh.yaml`.",
 )
 app.add_typer(ctl, name="ctl")
+app.command()(replay)
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="Settings file (YAML).", show_default=True)

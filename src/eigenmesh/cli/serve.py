@@ -1,4 +1,7 @@
-"""`eigenmesh run`: the sidecar with its API and HTTP endpoints, until a signal."""
+"""`eigenmesh run`: the sidecar with its API and HTTP endpoints, until a signal.
+
+SIGINT and SIGTERM end it, SIGHUP has it read its settings anew.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import structlog
 
 from eigenmesh.api.server import ApiServer
 from eigenmesh.api.subject import Subject
+from eigenmesh.control.reload import Reloader
 from eigenmesh.control.settings import Settings
 from eigenmesh.control.sidecar import Sidecar
 from eigenmesh.web import HttpServer
@@ -34,13 +38,19 @@ async def serve(settings: Settings) -> None:
         nodes=sidecar.xds.nodes,
     )
     api = ApiServer(model.api, subject, sidecar.metrics.called)
+    reloader = Reloader(settings, sidecar.apply, sidecar.metrics)
+    loop.add_signal_handler(signal.SIGHUP, reloader.ask)
+    reloading: asyncio.Task[None] | None = None
     try:
         await web.start()
         await api.start()
         await sidecar.start()
+        reloading = asyncio.create_task(reloader.run(), name="reload")
         log.info("ready", api=api.port, http=web.port)
         await stop.wait()
     finally:
+        if reloading is not None:
+            reloading.cancel()
         await api.stop()
         await sidecar.stop()
         await web.stop()

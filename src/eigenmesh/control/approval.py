@@ -29,6 +29,11 @@ class Approvals:
             return f"{why}; nothing is proposed for another {left:.0f} s"
         return None
 
+    def shift(self, seconds: float) -> None:
+        """The clock was set forward by so much."""
+        until, why = self.rejected
+        self.rejected = (until + seconds, why)
+
     def is_worth_it(
         self, score: Callable[[Plan], float], incumbent: Plan, least_gain: float
     ) -> bool:

@@ -79,6 +79,11 @@ class Fleet:
         member = self._members.setdefault(node, _Member(frozenset(clusters)))
         member.clusters, member.connected = frozenset(clusters), True
 
+    def sends(self, node: str, clusters: Collection[str]) -> None:
+        """It sends to these from now on."""
+        if node in self._members:
+            self._members[node].clusters = frozenset(clusters)
+
     def leave(self, node: str) -> None:
         """It is not connected; it may still serve with what it has."""
         if node in self._members:

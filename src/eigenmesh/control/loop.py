@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import structlog
@@ -30,7 +30,7 @@ from eigenmesh.control.proposal import (
 from eigenmesh.control.trial import Trial, within
 from eigenmesh.guard import FastGuard, Prober, Storm, calendar, lacking
 from eigenmesh.guard.admit import step
-from eigenmesh.guard.controls import Controls, Mode, effective, part
+from eigenmesh.guard.controls import Controls, Mode, effective, hear, known_part, part
 from eigenmesh.guard.surge import Surge
 from eigenmesh.mesh import (
     Action,
@@ -53,6 +53,23 @@ log = structlog.get_logger(__name__)
 
 _PUSHES = 1000
 """Times that are remembered: more than any limit of changes in an hour."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Other settings for a loop that runs. told, names: see `guard.controls.hear` and `reload`.
+
+    carry: what becomes of a plan under them. prepare: called in a thread, gets everything else
+    ready for the plan; what it returns puts that in place.
+    """
+
+    settings: LoopSettings
+    told: Mapping[str, str]
+    names: Sequence[str]
+    source: Source
+    fast: FastGuard | None
+    carry: Callable[[Plan], Plan]
+    prepare: Callable[[Plan], Callable[[], None]]
 
 
 class ControlLoop:
@@ -143,6 +160,7 @@ class ControlLoop:
             except Exception:
                 # A bug in one tick must not end steering; the plan in force stays.
                 log.exception("tick failed; the plan in force stays")
+            log.debug("tick", stage="waiting")
             left = max(0.05, self.settings.interval - (time.monotonic() - started))
             self._hurried.clear()
             with suppress(TimeoutError):
@@ -159,6 +177,63 @@ class ControlLoop:
         }
         if self.mode is not Mode.OBSERVE and not used.isdisjoint(failing):
             self._hurried.set()
+
+    async def apply(self, change: Change) -> None:
+        """Goes on with other settings, from between two ticks. Raises JournalWriteError when the
+        plan cannot be recorded, and what `prepare` raises; nothing was changed then."""
+        async with self.turn:
+            settings, before = change.settings, self.settings
+            probe = self._prober.current
+            probing = probe is not None and self.plan == probe.plan
+            plan = change.carry(probe.base if probe is not None and probing else self.plan)
+            good = change.carry(self.trial.good)
+            install = await asyncio.to_thread(change.prepare, plan)
+            if plan != self.plan or settings.mesh_hash != before.mesh_hash:
+                await asyncio.to_thread(self._journal.put_in_force, plan, settings.mesh_hash, good)
+                await self.wait_for(None)
+            install()
+            if settings.topology != before.topology:
+                known = self._estimator.to_dict()
+                self._estimator = CoupledEstimator.from_dict(settings.topology, known)
+                self.curves = {}
+            self.settings, self._source, self._fast = settings, change.source, change.fast
+            self.plan, self.confirmed = plan, change.carry(self.confirmed)
+            self._prober = Prober(settings.topology, settings.guard)
+            self._storm.policy = settings.guard.storm
+            self.trial = Trial(settings.topology, good, settings.guard.verify, settings.objective)
+            if good != plan:
+                self.trial.depart(self.clock())
+            await self._hear(change)
+            self._metrics.forget_names()
+            self._metrics.show_plan(plan)
+            self._push(plan)
+            self._hurried.set()  # the interval may be another
+
+    async def _hear(self, change: Change) -> None:
+        """What the settings say of modes, and what they have no more."""
+        controls = known_part(hear(self.controls, change.told), change.settings.topology)
+        if controls.target is not None:
+            controls = replace(controls, target=change.carry(controls.target))
+        entry = AuditEntry(self.clock(), "settings", "Apply", {"changed": list(change.names)})
+        try:
+            await self.put_controls(controls, entry)
+        except JournalWriteError as error:
+            # A restart reads the settings, too.
+            log.error("settings not on record", error=str(error))
+            self.controls = controls
+
+    def shift(self, seconds: float) -> None:
+        """The clock was set forward by so much: what is remembered goes along."""
+        if self._refusal is not None:
+            until, why = self._refusal
+            self._refusal = (until + seconds, why)
+        for times in (self._pushes, self._rollbacks):
+            moved = [time + seconds for time in times]
+            times.clear()
+            times.extend(moved)
+        for part_ in (self.trial, self.approvals, self._prober, self._storm, self._fast):
+            if part_ is not None:
+                part_.shift(seconds)
 
     async def watch(self) -> AsyncIterator[Decision]:
         """The latest decision, then each new one; a slow reader skips to the newest."""
@@ -242,11 +317,13 @@ class ControlLoop:
 
     async def _tick(self) -> Decision:
         started = time.monotonic()
+        log.debug("tick", stage="observing")
         observation = await self._source.observe(self.clock())
         if self._fast is None:
             self.calm(observation)
         if self._observed is not None:
             await self._observed(observation)
+        log.debug("tick", stage="estimating")
         # Numpy on a thread: the fit of many clusters must not hold up xDS.
         curves = await asyncio.to_thread(self._estimator.update, observation, self.plan.weights)
         self.curves = curves
@@ -300,6 +377,7 @@ class ControlLoop:
         if (over := await self._end_probe(score, observation, curves)) is not None:
             return over
         try:
+            log.debug("tick", stage="solving")
             solution = await self.solver.solve(problem, settings.solve_timeout)
         except SolverError as error:
             self._metrics.solver_failures.inc()
@@ -516,6 +594,7 @@ class ControlLoop:
         self, plan: Plan, kind: Literal["plan", "probe", "back"] = "plan"
     ) -> str | None:
         """Journal first, then push: a crash in between leaves a plan that a restart serves."""
+        log.debug("tick", stage="journaling")
         mesh, good = self.settings.mesh_hash, self.trial.good
         try:
             await asyncio.to_thread(self._journal.put_in_force, plan, mesh, good)
@@ -523,6 +602,7 @@ class ControlLoop:
             self._metrics.journal_failures.inc()
             log.error("plan not pushed", error=str(error))
             return f"not pushed, because a restart would forget it: {error}"
+        log.debug("tick", stage="pushing")
         self.plan = plan
         self._push(plan)
         if kind != "back":
@@ -567,6 +647,7 @@ class ControlLoop:
         )
 
     async def _remember(self, decision: Decision) -> None:
+        log.debug("tick", stage="recording")
         try:
             await asyncio.to_thread(self._journal.record, decision, self._estimator.to_dict())
         except JournalWriteError as error:

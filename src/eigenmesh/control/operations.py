@@ -80,7 +80,7 @@ class Operations:
     def __init__(self, loop: ControlLoop, journal: Journal, *, original: Plan) -> None:
         self._loop = loop
         self._journal = journal
-        self._original = original
+        self.original = original
 
     @property
     def controls(self) -> Controls:
@@ -212,7 +212,7 @@ class Operations:
     async def restore(self, *, by: str) -> None:
         """Goes to the operator's own weights and limits by bounded steps, and pauses there."""
         why = f"the operator's own weights and limits restored by {by}"
-        await self._go_to(self._original, why, "Restore", {}, by)
+        await self._go_to(self.original, why, "Restore", {}, by)
 
     async def propose(self) -> Decision:
         """What would be decided now, by the latest observation. Nothing is pushed or recorded.

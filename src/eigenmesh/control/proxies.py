@@ -61,11 +61,10 @@ class Proxies:
         resumed: Mapping[str, Mapping[str, int]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._contents = {group: c for c in contents for group in c.groups}
         self._xds = xds
         self._fleet = Fleet(resumed)
         self._groups: dict[str, str] = {}
-        self._interval = interval
+        self.serve(contents, interval)
         self._clock = clock
         self._away = dict.fromkeys(resumed or {}, clock() + RESUMED)
         self._requests: dict[str, dict[str, float]] = {}
@@ -93,6 +92,13 @@ class Proxies:
     def to_dict(self) -> dict[str, Grants]:
         """What a restart resumes with."""
         return self._fleet.to_dict()
+
+    def serve(self, contents: Sequence[Content], interval: float) -> None:
+        """The groups are served these from the next `put` on."""
+        self._contents = {group: c for c in contents for group in c.groups}
+        self._interval = interval
+        for node, group in self._groups.items():
+            self._fleet.sends(node, self._contents[group].clusters)
 
     def put(self, plan: Plan) -> None:
         """The plan is in force: aims at its limits. Publish `own` with it."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
@@ -57,6 +57,9 @@ def _ratio(value: object) -> object:
 
 
 Ratio = Annotated[Price | None, BeforeValidator(_ratio)]
+
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class SettingsError(Exception):
@@ -218,40 +221,53 @@ class Settings:
 
 def load_settings(path: Path | str) -> Settings:
     """Reads and validates a settings file. Raises SettingsError, one line per complaint."""
+    return parse_document(read_document(path), str(path))
+
+
+def read_document(path: Path | str) -> object:
+    """The document of a settings file, as it stands. Raises SettingsError."""
     file = str(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SettingsError([f"{file}: cannot be read: {reason}"]) from error
-    return parse_settings(text, file)
+    return _read(text, file)
 
 
 def parse_settings(text: str, file: str = "<settings>") -> Settings:
     """Validates the text of a settings file. Raises SettingsError, one line per complaint."""
+    return parse_document(_read(text, file), file)
+
+
+def _read(text: str, file: str) -> object:
     try:
-        document = load_yaml(text)
+        return load_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise SettingsError([f"{file}: {where}{problem}"]) from error
-    return parse_document(document, file)
 
 
 def parse_document(document: object, file: str = "<settings>") -> Settings:
     """Validates a settings document. Raises SettingsError, one line per complaint."""
-    if not isinstance(document, dict):
-        found = type(document).__name__
-        raise SettingsError([f"{file}: the document is a {found}; write a mapping of settings"])
-    try:
-        model = Model.model_validate(document)
-    except ValidationError as error:
-        raise SettingsError([f"{file}: {_line(e)}" for e in error.errors()]) from error
+    model = validated(Model, document, file)
     try:
         return _resolve(model, file)
     except (OperatorError, MeshError) as error:
         raise SettingsError([f"{file}: {error}"]) from error
+
+
+def validated(model: type[M], document: object, file: str) -> M:
+    """The document, or a part of one, by its model. Raises SettingsError."""
+    if not isinstance(document, dict):
+        found = type(document).__name__
+        raise SettingsError([f"{file}: the document is a {found}; write a mapping of settings"])
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise SettingsError([f"{file}: {_line(e)}" for e in error.errors()]) from error
 
 
 def _resolve(model: Model, file: str) -> Settings:

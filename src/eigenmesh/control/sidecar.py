@@ -6,20 +6,23 @@ import asyncio
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
 
+from eigenmesh.control.clock import Clock
 from eigenmesh.control.fast import FastLoop
 from eigenmesh.control.fleet import Grants
 from eigenmesh.control.groups import part_of
 from eigenmesh.control.heartbeat import Heartbeat
 from eigenmesh.control.journal import Journal, JournalWriteError
-from eigenmesh.control.loop import ControlLoop
+from eigenmesh.control.loop import Change, ControlLoop
 from eigenmesh.control.metrics import Metrics
 from eigenmesh.control.operations import Operations
 from eigenmesh.control.proposal import LoopSettings
 from eigenmesh.control.proxies import Proxies
+from eigenmesh.control.reload import carried, changed
 from eigenmesh.control.settings import Settings
 from eigenmesh.guard import FastGuard, Storm
 from eigenmesh.guard.calendar import HOUR
@@ -85,20 +88,17 @@ class Sidecar:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         model = settings.model
-        self.metrics = Metrics()
+        self.metrics = Metrics(model.mesh)
+        self.metrics.interval.set(model.interval)
+        self._clock = Clock()
         self.journal = Journal(model.journal.path, keep=model.journal.retention())
-        self._mesh_hash = mesh_hash(settings.topology)
-        self.journal.put_originals(settings.groups.original_plan(), self._mesh_hash)
-        resumed = self.journal.resume(self._mesh_hash)
-        original = settings.groups.original_plan()
+        mesh, original = mesh_hash(settings.topology), settings.groups.original_plan()
+        self.journal.put_originals(original, mesh)
+        resumed = self.journal.resume(mesh)
         plan = resumed.plan or original
         if resumed.plan is not None:
             log.info("resuming the plan in force", decisions=resumed.last_number)
-        translator = OverlayTranslator if model.overlay else Translator
-        self._contents = [
-            _Content(operator, translator(operator, runtime_layer=model.runtime_layer), groups)
-            for operator, groups in settings.groups.distinct
-        ]
+        self._contents = _contents(settings)
         certificates, tls = settings.certificates, model.xds.tls
         self.xds = XdsServer(
             model.xds.listen,
@@ -125,28 +125,12 @@ class Sidecar:
         self._source = make_source(settings)
         self._storm = Storm(settings.guard.storm)
         fast_source = make_fast_source(settings)
-        self._fast: FastGuard | None = None
-        if fast_source is not None:
-            self._fast = FastGuard(
-                settings.guard.fast,
-                slo=settings.objective.slo,
-                min_limit=settings.guard.min_limit,
-                max_age=settings.guard.max_age,
-            )
+        self._fast = _tuned(FastGuard(settings.guard.fast) if fast_source else None, settings)
         self._worker = Worker()
         controls = Controls.from_dict(resumed.controls) if resumed.controls else Controls()
         controls = known_part(hear(controls, settings.modes), settings.topology)
         self.loop = ControlLoop(
-            LoopSettings(
-                topology=settings.topology,
-                objective=settings.objective,
-                guard=settings.guard,
-                interval=model.interval,
-                solve_timeout=model.solve_timeout,
-                solver=model.solver,
-                circuits=model.circuits.settings(),
-                mesh_hash=self._mesh_hash,
-            ),
+            loop_settings(settings),
             plan=plan,
             controls=controls,
             good=resumed.good,
@@ -162,25 +146,19 @@ class Sidecar:
             metrics=self.metrics,
             storm=self._storm,
             fast=self._fast,
+            clock=self._clock,
         )
+        self._clock.on_jump(self.loop.shift)
         self.operations = Operations(self.loop, self.journal, original=original)
-        self._fast_loop: FastLoop | None = None
-        if fast_source is not None and self._fast is not None:
-            self._fast_loop = FastLoop(
-                self._fast,
-                self.loop,
-                fast_source,
-                interval=settings.guard.fast.interval,
-                still=settings.topology.adaptive,
-                serve=lambda: self._push(self.loop.plan),
-                metrics=self.metrics,
-            )
+        self._fast_loop = self._make_fast_loop(fast_source)
+        self._fast_task: asyncio.Task[None] | None = None
         self.heartbeat = Heartbeat(self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
         self._confirming: asyncio.Task[None] | None = None
         self._taking_back: set[asyncio.Task[None]] = set()
         self.metrics.xds_streams.set_function(lambda: self.xds.connected)
-        self.metrics.xds_nodes.set_function(lambda: len(self.xds.nodes()))
+        self.metrics.watch_nodes(self.xds.nodes)
+        self.metrics.watch_controls(lambda: self.loop.controls, lambda: self.loop.approvals.pending)
 
     async def start(self) -> None:
         """Envoys are served first: they must not wait for PennyLane.
@@ -195,13 +173,12 @@ class Sidecar:
             asyncio.create_task(self._warm_up(), name="warm-up"),
             asyncio.create_task(self.loop.run(), name="loop"),
         ]
-        if self._fast_loop is not None:
-            self._tasks.append(asyncio.create_task(self._fast_loop.run(), name="fast-guard"))
+        self._start_fast_loop()
 
     async def stop(self) -> None:
         """Envoys keep the plan that they have."""
         tasks = [*self._tasks, *self._taking_back]
-        tasks += [self._confirming] if self._confirming else []
+        tasks += [task for task in (self._confirming, self._fast_task) if task is not None]
         for task in tasks:
             task.cancel()
         for task in tasks:
@@ -218,6 +195,92 @@ class Sidecar:
             worst_event_loop_lag_seconds=round(self.heartbeat.worst_lag, 4),
             worst_event_loop_busy_seconds=round(self.heartbeat.worst_busy, 4),
         )
+
+    async def apply(self, settings: Settings) -> None:
+        """Goes on with these, which `reload.needs_restart` has nothing against; no Envoy is
+        dropped. Raises JournalWriteError or MeshError, and has changed nothing then."""
+        old, different = self._settings, changed(self._settings, settings)
+        rewired = bool(different & {"envoy", "envoy_descriptors", "groups", "steer"})
+        source, fast_source = self._source, make_fast_source(settings)
+        measured = "telemetry" in different or settings.guard.max_age != old.guard.max_age
+        if rewired or measured or settings.topology != old.topology:
+            source = make_source(settings)
+        fast = (self._fast or FastGuard(settings.guard.fast)) if fast_source else None
+
+        def carry(plan: Plan) -> Plan:
+            return carried(plan, old.groups, settings.groups) if rewired else plan
+
+        def prepare(plan: Plan) -> Callable[[], None]:
+            contents = _contents(settings) if rewired else self._contents
+            if rewired:
+                for content in contents:
+                    content.translate(plan)
+
+            def install() -> None:
+                self._contents = contents
+                self.proxies.serve(contents, settings.model.interval)
+
+            return install
+
+        change = Change(
+            settings=loop_settings(settings),
+            told=settings.modes,
+            names=sorted(different),
+            source=source,
+            fast=fast,
+            carry=carry,
+            prepare=prepare,
+        )
+        try:
+            await self.loop.apply(change)
+        except BaseException:
+            for unused in (source, fast_source):
+                if unused is not None and unused is not self._source:
+                    await unused.close()
+            raise
+        await self._stop_fast_loop()
+        before, self._source = self._source, source
+        if source is not before:
+            await before.close()
+        self._settings, self._fast = settings, _tuned(fast, settings)
+        self._fast_loop = self._make_fast_loop(fast_source)
+        self._start_fast_loop()
+        self._push(self.loop.plan)  # a fast guard that is off lowers nothing any more
+        self.operations.original = settings.groups.original_plan()
+        with suppress(JournalWriteError):  # a restart does it, too
+            await asyncio.to_thread(
+                self.journal.put_originals,
+                self.operations.original,
+                mesh_hash(settings.topology),
+            )
+
+    def _make_fast_loop(self, source: Source | None) -> FastLoop | None:
+        if source is None or self._fast is None:
+            return None
+        return FastLoop(
+            self._fast,
+            self.loop,
+            source,
+            interval=self._settings.guard.fast.interval,
+            still=self._settings.topology.adaptive,
+            serve=lambda: self._push(self.loop.plan),
+            metrics=self.metrics,
+            clock=self._clock,
+        )
+
+    def _start_fast_loop(self) -> None:
+        if self._fast_loop is not None:
+            self._fast_task = asyncio.create_task(self._fast_loop.run(), name="fast-guard")
+
+    async def _stop_fast_loop(self) -> None:
+        if self._fast_task is not None:
+            self._fast_task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._fast_task
+            self._fast_task = None
+        if self._fast_loop is not None:
+            await self._fast_loop.close()
+            self._fast_loop = None
 
     def not_ready(self) -> str | None:
         """Why xDS cannot serve yet; None when it can."""
@@ -308,6 +371,40 @@ class Sidecar:
             log.warning(f"an Envoy was {event.kind}", node=event.node_id, reason=event.detail)
         elif event.kind in ("connect", "disconnect"):
             log.info(f"Envoy {event.kind}ed", node=event.node_id, group=event.group)
+
+
+def loop_settings(settings: Settings) -> LoopSettings:
+    model = settings.model
+    return LoopSettings(
+        topology=settings.topology,
+        objective=settings.objective,
+        guard=settings.guard,
+        interval=model.interval,
+        solve_timeout=model.solve_timeout,
+        solver=model.solver,
+        circuits=model.circuits.settings(),
+        mesh_hash=mesh_hash(settings.topology),
+    )
+
+
+def _contents(settings: Settings) -> list[_Content]:
+    model = settings.model
+    translator = OverlayTranslator if model.overlay else Translator
+    return [
+        _Content(operator, translator(operator, runtime_layer=model.runtime_layer), groups)
+        for operator, groups in settings.groups.distinct
+    ]
+
+
+def _tuned(guard: FastGuard | None, settings: Settings) -> FastGuard | None:
+    if guard is not None:
+        guard.tune(
+            settings.guard.fast,
+            slo=settings.objective.slo,
+            min_limit=settings.guard.min_limit,
+            max_age=settings.guard.max_age,
+        )
+    return guard
 
 
 def make_source(settings: Settings) -> Source:

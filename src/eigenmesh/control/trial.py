@@ -64,6 +64,10 @@ class Trial:
             self._excess = {}
         self._verifier.depart()
 
+    def shift(self, seconds: float) -> None:
+        """The clock was set forward by so much."""
+        self._counted += seconds
+
     def settle(self, plan: Plan) -> None:
         """This is the good plan, whatever was thought of it."""
         self._verifier.settle(plan)

@@ -43,9 +43,11 @@ def stops(policy: GuardPolicy, pushes: Sequence[float], now: float) -> str | Non
     for window in policy.freeze:
         if (left := frozen(window, now)) > 0:
             return f"freeze window {window.cron!r} for another {left:.0f} s"
-    if pushes and (left := max(pushes) + policy.bake - now) > 0:
+    # Times to come are of a clock that was set back before a restart.
+    past = [pushed for pushed in pushes if pushed <= now]
+    if past and (left := max(past) + policy.bake - now) > 0:
         return f"the last plan bakes for another {left:.0f} s"
-    recent = sum(now - HOUR < pushed <= now for pushed in pushes)
+    recent = sum(now - HOUR < pushed for pushed in past)
     if policy.changes_per_hour and recent >= policy.changes_per_hour:
         return f"{recent} changes in the last hour, as many as changes_per_hour allows"
     return None

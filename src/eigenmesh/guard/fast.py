@@ -92,11 +92,15 @@ class FastGuard:
         min_limit: int = 1,
         max_age: float = 15.0,
     ) -> None:
+        self._states: dict[str, _State] = {}
+        self.tune(policy, slo=slo, min_limit=min_limit, max_age=max_age)
+
+    def tune(self, policy: FastPolicy, *, slo: float, min_limit: int, max_age: float) -> None:
+        """Goes by these from now on; what is lowered stays so."""
         self._policy = policy
         self._slo = slo
         self._min_limit = min_limit
         self._max_age = max_age
-        self._states: dict[str, _State] = {}
 
     @property
     def limits(self) -> dict[str, int]:
@@ -125,6 +129,13 @@ class FastGuard:
     def forget(self) -> None:
         """Nothing is lowered from now on."""
         self._states.clear()
+
+    def shift(self, seconds: float) -> None:
+        """The clock was set forward by so much."""
+        self._states = {
+            name: replace(state, since=state.since + seconds, heard=state.heard + seconds)
+            for name, state in self._states.items()
+        }
 
     def over(self, plan: Plan) -> Plan:
         """The plan with these limits lowered; where it has less already, as it is."""

@@ -7,7 +7,7 @@ for a few seconds, within its bounds and the largest step, and takes them back.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eigenmesh.guard.admit import project
 from eigenmesh.mesh import CurveEstimate, GuardPolicy, Plan, Topology
@@ -87,6 +87,12 @@ class Prober:
         if now >= probe.began + self._policy.seconds:
             return f"the probe of {probe.cluster} is over"
         return None
+
+    def shift(self, seconds: float) -> None:
+        """The clock was set forward by so much."""
+        self._probed = {name: time + seconds for name, time in self._probed.items()}
+        if self.current is not None:
+            self.current = replace(self.current, began=self.current.began + seconds)
 
     def _raised(
         self, route: str, cluster: str, weights: Mapping[str, float]

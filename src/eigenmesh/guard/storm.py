@@ -90,7 +90,7 @@ class Storm:
     """
 
     def __init__(self, policy: StormPolicy) -> None:
-        self._policy = policy
+        self.policy = policy
         self._fights: dict[str, _Fight] = {}
 
     def update(
@@ -100,7 +100,7 @@ class Storm:
 
         curves: what was learned before, where it was.
         """
-        if self._policy.enabled:
+        if self.policy.enabled:
             for name, seen in observation.clusters.items():
                 estimate = (curves or {}).get(name)
                 fight = self._fights.pop(name, None)
@@ -119,6 +119,15 @@ class Storm:
     def forget(self) -> None:
         """Nothing is damped from now on."""
         self._fights.clear()
+
+    def shift(self, seconds: float) -> None:
+        """The clock was set forward by so much."""
+        self._fights = {
+            name: replace(
+                fight, began=fight.began + seconds, quiet_since=fight.quiet_since + seconds
+            )
+            for name, fight in self._fights.items()
+        }
 
     def over(self, plan: Plan) -> Plan:
         """The plan with the limits of damped clusters lowered."""
@@ -170,7 +179,7 @@ class Storm:
             most = damping.max_requests or seen.in_flight
             lower = max(1, round(most / 2.0)) if _collapsed(seen) else damping.max_requests
             return replace(fight, damping=Damping(STEPS[0], lower), quiet_since=now)
-        quiet = now - fight.quiet_since >= self._policy.quiet
+        quiet = now - fight.quiet_since >= self.policy.quiet
         if damping.max_requests is not None:
             if quiet or (enough and _goodput(seen) >= CALM * seen.load):
                 wider = max(2 * damping.max_requests, fight.places)
@@ -190,8 +199,8 @@ class Storm:
         if estimate is not None:
             overload |= seen.load >= estimate.curve.capacity
         return (
-            _amplification(seen) >= self._policy.amplification
-            and _goodput(seen) < self._policy.goodput * first
+            _amplification(seen) >= self.policy.amplification
+            and _goodput(seen) < self.policy.goodput * first
             and overload
         )
 

@@ -61,7 +61,8 @@ class EnvoyAdminSource:
         troubles: dict[str, str] = {}
         left_out: dict[str, str] = {}
         for url, result in zip(self._urls, results, strict=True):
-            answered = self._answered.setdefault(url, now)
+            # A clock that was set back must not keep a proxy that is gone.
+            answered = self._answered[url] = min(self._answered.get(url, now), now)
             if isinstance(result, str):
                 # After so long a silence others carry its traffic.
                 silent = now - answered > self._max_age

@@ -62,6 +62,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_size_limit = 4000000").fetchall()
         # Only a write shows that the file is read-only.
         db.execute("BEGIN IMMEDIATE")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("ROLLBACK")
         if db.execute("PRAGMA auto_vacuum").fetchone()[0] != 2:
             # An older file. Without room for a copy it is bounded all the same, but never shrinks.
@@ -82,16 +83,11 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     copied, and the copy migrated. Raises JournalError."""
     if not path.exists():
         raise JournalError(f"journal: {path}: there is no such file; run Eigenmesh first")
+    # Who writes has a log. Without one nothing changes, and no files need be made to look at it:
+    # they would be ours, and perhaps not the next writer's to use.
+    how = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
     try:
-        db, version = _connect(path, "mode=ro")
-    except sqlite3.OperationalError as error:
-        if Path(f"{path}-wal").exists():
-            raise _unusable(path, error) from error
-        # No log, and none may be made: nobody writes.
-        try:
-            db, version = _connect(path, "immutable=1")
-        except sqlite3.Error as error:
-            raise _unusable(path, error) from error
+        db, version = _connect(path, how)
     except sqlite3.Error as error:
         raise _unusable(path, error) from error
     if version == SCHEMA_VERSION:
@@ -119,6 +115,9 @@ def _connect(path: Path, how: str) -> tuple[sqlite3.Connection, int]:
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
+    if path.exists() and path.stat().st_size == 1:
+        # SQLite takes that for an empty one (its unixFileSize).
+        raise JournalError(f"journal: {path}: all but a byte of it is lost; {_DAMAGED}")
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     if not 0 <= version <= SCHEMA_VERSION:
         raise JournalError(

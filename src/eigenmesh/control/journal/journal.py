@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from eigenmesh.control.journal.sealed import unseal
 from eigenmesh.control.record import from_body, to_body
 from eigenmesh.mesh import Action, Decision, Plan, Verdict
 
+_PUSHES = (Action.PUSH, Action.ROLLBACK)
 _DETAIL = 10_000
 """Characters of an audit entry's detail that are kept."""
 
@@ -124,6 +126,10 @@ class Journal:
     def put_originals(self, plan: Plan, mesh_hash: str) -> None:
         """The operator's own plan of this mesh. The first one stays, until the mesh changes: then
         what was in force of the old one is forgotten."""
+        with self._reading("its contents are damaged", _MOVE_AWAY):
+            mesh = self._mesh()
+        if mesh.get("mesh_hash") == mesh_hash and "originals" in mesh:
+            return  # nothing to write, and perhaps no room for it
         with self._changing(mesh_hash) as mesh:
             mesh.setdefault("originals", plan.to_dict())
 
@@ -212,12 +218,9 @@ class Journal:
     def pushes(self, since: float) -> list[float]:
         """When plans were pushed from then on (unix seconds), the oldest first."""
         with self._reading("its decisions cannot be listed", _MOVE_AWAY):
-            rows = self._db.execute(
-                "SELECT time FROM decisions WHERE action IN ('push', 'rollback') AND time >= ? "
-                "ORDER BY time",
-                (since,),
-            )
-            return [time for (time,) in rows]
+            rows = self._db.execute("SELECT time, action FROM decisions ORDER BY number DESC")
+            recent = takewhile(lambda row: row[0] >= since, rows)
+            return [time for time, action in recent if action in _PUSHES][::-1]
 
     def close(self) -> None:
         self._db.close()

@@ -32,7 +32,6 @@ CREATE TABLE decisions (
     seconds REAL NOT NULL,
     body BLOB NOT NULL
 ) STRICT;
-CREATE INDEX pushes ON decisions (time) WHERE action IN ('push', 'rollback');
 CREATE TABLE evidence (
     number INTEGER PRIMARY KEY,
     body BLOB NOT NULL
