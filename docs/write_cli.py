@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 from dataclasses import fields
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def page() -> str:
 
 def _lines(root: Any) -> Iterator[str]:
     yield from ("# The command line", "", "<!-- Written by `make docs-cli`. -->", "")
-    yield from (root.help, "")
+    yield from (cleandoc(root.help), "")
     yield from (
         "TAB completes commands, options and, from the Eigenmesh that runs, names of routes and",
         "clusters and numbers of decisions, after `eigenmesh --install-completion`.",
@@ -36,7 +37,7 @@ def _lines(root: Any) -> Iterator[str]:
         else:
             yield from _command("##", f"eigenmesh {name}", command, frozenset())
     for name, group in groups:
-        yield from (f"## eigenmesh {name}", "", group.help, "")
+        yield from (f"## eigenmesh {name}", "", cleandoc(group.help), "")
         some = next(iter(group.commands.values()))
         yield from ("Every command has these options:", "")
         yield from _table([p for p in some.params if p.name in SHARED], some)
@@ -45,7 +46,7 @@ def _lines(root: Any) -> Iterator[str]:
 
 
 def _command(level: str, name: str, command: Any, known: Set[str]) -> Iterator[str]:
-    yield from (f"{level} {name}", "", command.help, "")
+    yield from (f"{level} {name}", "", cleandoc(command.help), "")
     usage = " ".join(_arguments(command))
     yield from ("```console", f"$ {name} {usage}", "```", "")
     yield from _table([p for p in command.params if p.name not in known], command)

@@ -111,6 +111,7 @@ def test_usage_is_status_2_and_asks_nothing(command: str, said: str, api: Api, c
     done = ctl(*command.split())
     assert done.exit_code == 2
     assert said in " ".join(done.stderr.replace("│", "").split())
+    assert "\x1b" not in done.output
     assert not api.asked
 
 

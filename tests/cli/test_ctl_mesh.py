@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from eigenmesh.cli.main import app
 from tests.api.stage import Stage, envoy, serving
+from tests.cli.terminal import terminal
 
 
 async def ctl(stage: Stage, *args: str, exit_code: int = 0) -> str:
@@ -104,3 +105,16 @@ async def test_tokens_and_roles(tmp_path: Path) -> None:
         await ctl(stage, "pause", "--token-file", str(tmp_path / "deploy"))
         [entry] = (await found(stage, "audit", *viewer))["auditEntries"]
         assert entry["who"] == "deploy"
+
+
+async def test_a_terminal_is_told_of_each_tick(tmp_path: Path) -> None:
+    async with serving(tmp_path, ticks=1) as stage:
+        with terminal("ctl", "watch", "-a", stage.address) as screen:
+            await asyncio.to_thread(screen.until, r"eigenmesh shop-mesh +AUTO")
+            await asyncio.to_thread(screen.until, r"\n1 +\d+ d ago")
+            await stage.simulation.tick()
+            await asyncio.to_thread(screen.until, r"\n2 +\d+ d ago +\w+ ")
+            await stage.operations.pause("a test", by="test")
+            await asyncio.to_thread(screen.until, "PAUSED: a test")
+            screen.type("q")
+            assert await asyncio.to_thread(screen.wait) == 0

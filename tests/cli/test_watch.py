@@ -140,5 +140,23 @@ def test_shares_are_those_of_all_requests() -> None:
 def test_no_line_is_wider_than_the_screen(columns: int) -> None:
     console = Console(width=columns, record=True, file=io.StringIO())
     long = decision(why="because " * 60)
-    console.print(live_view(Watched(mesh(stopped="held: " + "x" * 90), [long] * 3), TIME))
+    seen = Watched(mesh(stopped="held: " + "x" * 90), [long] * 3)
+    console.print(live_view(seen, TIME, rows=24))
     assert max(map(len, console.export_text().splitlines())) <= columns
+
+
+def test_many_clusters_leave_room_for_the_decisions() -> None:
+    names = [f"c{i:03}" for i in range(300)]
+    many = mesh(
+        plan_in_force=pb.Plan(
+            routes=[pb.RouteWeights(route="r", weights=dict.fromkeys(names, 1.0))]
+        )
+    )
+    many.latest_decision.clusters.append(pb.ClusterState(cluster="c217", load=9.0))
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(live_view(Watched(many, [decision()]), TIME, rows=24))
+    lines = console.export_text().splitlines()
+    [last] = [number for number, line in enumerate(lines) if "predicted 12% better" in line]
+    assert last < 24
+    assert any(line.startswith("c217") for line in lines), "the busiest"
+    assert "and 292 that are less busy: `ctl clusters`" in lines

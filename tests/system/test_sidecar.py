@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from eigenmesh.v1.operations_service_pb2_grpc import OperationsServiceStub
 from .conftest import Stack
 
 LIGHT = {"shop": 100.0, "search": 100.0}
-WIDE = {**os.environ, "COLUMNS": "240"}
 FAST = {"interval": "1s", "guard": {"max_step": 0.2}}
 
 
@@ -238,7 +236,7 @@ async def test_ctl_nodes_shows_what_each_envoy_has_taken(stack: Stack) -> None:
     command = [sys.executable, "-m", "eigenmesh", "ctl", "nodes"]
     command += ["--address", f"127.0.0.1:{stack.ports.api}"]
     done = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, check=True, env=WIDE
+        subprocess.run, command, capture_output=True, text=True, check=True
     )
     lines = [line for line in done.stdout.splitlines() if "envoy-1" in line]
     for kind in ("Cluster", "Listener", "RouteConfiguration", "Runtime"):

@@ -26,7 +26,6 @@ app = typer.Typer(
     "Start with `eigenmesh demo`, or `eigenmesh check eigenmesh.yaml`.",
 )
 app.add_typer(ctl, name="ctl")
-app.command()(replay)
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="Settings file (YAML).", show_default=True)
@@ -305,6 +304,9 @@ def demo(
     except ImportError as error:
         _fail(f"{error}: pip install 'eigenmesh[demo]'")
     raise typer.Exit(run_demo(Options(prometheus=prometheus, fast=fast, folder=folder)))
+
+
+app.command()(replay)
 
 
 def _envoy() -> Path | None:

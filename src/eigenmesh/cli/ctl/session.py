@@ -38,10 +38,18 @@ _FILE = {"exists": True, "dir_okay": False, "readable": True, "rich_help_panel":
 
 ctl = typer.Typer(
     no_args_is_help=True,
-    help="Looks at a running Eigenmesh and steers it, through its API.\n\n"
-    "Exit status: 0 done; 1 refused, the message says which field and what to do; 2 not a command;"
-    " 3 no Eigenmesh was reached; 4 not allowed.\n\n"
-    "Example: `eigenmesh ctl status`, `eigenmesh ctl watch`",
+    help="""Looks at a running Eigenmesh and steers it, through its API.
+
+    Exit status:
+
+    - 0: done
+    - 1: refused; the message says what is wrong and what to do
+    - 2: no such command, or a value that cannot be read
+    - 3: no Eigenmesh was reached, or it did not answer in time
+    - 4: not allowed
+
+    Example: `eigenmesh ctl status`, `eigenmesh ctl watch`
+    """,
 )
 
 

@@ -69,7 +69,8 @@ async def _live(session: Session) -> None:
             Live(console=console(), screen=True, auto_refresh=False) as live,
         ):
             while not following.done():
-                live.update(live_view(seen, time.time()), refresh=True)
+                view = live_view(seen, time.time(), live.console.height)
+                live.update(view, refresh=True)
                 changed.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), _REPAINT)

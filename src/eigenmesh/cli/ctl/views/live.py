@@ -19,6 +19,8 @@ from eigenmesh.v1 import mesh_pb2 as pb
 
 _NEARLY = 0.9
 """Fraction of its limit from which a cluster's requests in flight are red."""
+_OTHERS = 16
+"""Rows of the screen that are not a cluster's."""
 
 
 @dataclass
@@ -31,7 +33,8 @@ class Watched:
     trouble: str = ""
 
 
-def live_view(seen: Watched, now: float) -> RenderableType:
+def live_view(seen: Watched, now: float, rows: int) -> RenderableType:
+    """rows: of the screen; of many clusters the busiest are shown, so that decisions have room."""
     mesh = seen.mesh
     parts: list[RenderableType] = [*_banner(mesh), _news(seen, now)]
     if mesh.pending_decision:
@@ -41,7 +44,7 @@ def live_view(seen: Watched, now: float) -> RenderableType:
     decision = mesh.latest_decision
     if decision.HasField("check"):
         parts.append(Text(f"check: {decision.check.why}"))
-    parts += ["", _clusters(mesh), "", _decisions(seen.decisions, now)]
+    parts += ["", *_clusters(mesh, max(rows - _OTHERS, 3)), "", _decisions(seen.decisions, now)]
     return Group(*parts)
 
 
@@ -69,7 +72,7 @@ def _ago(seconds: float) -> str:
     return f"{max(seconds, 0.0):.0f} s ago"
 
 
-def _clusters(mesh: pb.Mesh) -> Table:
+def _clusters(mesh: pb.Mesh, most: int) -> Iterator[RenderableType]:
     plan, routes = mesh.plan_in_force, weighed(mesh.plan_in_force)
     made = table(
         ("cluster", *(f"weight {r.route}" for r in routes)),
@@ -78,7 +81,9 @@ def _clusters(mesh: pb.Mesh) -> Table:
     limits = {one.cluster: one.max_requests for one in plan.clusters}
     states = {one.cluster: one for one in mesh.latest_decision.clusters}
     wanted, found = shares(mesh)
-    for name in sorted({c for r in plan.routes for c in r.weights} | set(limits)):
+    names = {c for r in plan.routes for c in r.weights} | set(limits)
+    busiest = sorted(names, key=lambda name: (-found.get(name, 0.0), name))[:most]
+    for name in sorted(busiest):
         s = states.get(name, pb.ClusterState())
         limit = limits.get(name, 0)
         full = bool(limit) and s.in_flight >= _NEARLY * limit
@@ -94,7 +99,9 @@ def _clusters(mesh: pb.Mesh) -> Table:
             str(limit or "Envoy's"),
             words.capacity(s),
         )
-    return made
+    yield made
+    if len(names) > most:
+        yield Text(f"and {len(names) - most} that are less busy: `ctl clusters`", "dim")
 
 
 def shares(mesh: pb.Mesh) -> tuple[Mapping[str, float], Mapping[str, float]]:
