@@ -123,6 +123,8 @@ def replay(
         raise MeshError(
             "decisions", count, "the plan before the first one is not known; ask for fewer"
         )
+    if settings.solver != "classical":
+        portfolio.warm_up()  # or the first decision would take as long as PennyLane's import
     player = _Player(settings, start, solve)
     skipped: Counter[str] = Counter()
     turns = []
