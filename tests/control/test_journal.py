@@ -273,6 +273,8 @@ def test_the_oldest_go_by_number_and_by_age(tmp_path: Path) -> None:
     assert [s.number for s in journal.page()] == [11, 10]
     assert [e.time for e in journal.audit()] == [later]
     assert journal.audit()[0].number == 2, "numbers are not used twice"
+    journal.record_audit(replace(ENTRY, time=later + 1e9))
+    assert [s.number for s in journal.page()] == [11], "decisions go on from it"
     journal.close()
 
 

@@ -334,6 +334,19 @@ def test_one_that_is_in_use_is_refused_and_free_after_a_kill(tmp_path: Path) -> 
     Journal(path).close()
 
 
+def test_it_is_the_same_one_by_another_name(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
+    (tmp_path / "link.sqlite").symlink_to(tmp_path / "j.sqlite")
+    with pytest.raises(JournalError, match="in use by another"):
+        Journal(tmp_path / "link.sqlite")
+    journal.close()
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="check that the folder exists"):
+        Journal(tmp_path / "none" / "j.sqlite")
+
+
 def test_run_says_what_is_wrong_and_how_to_mend_it(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     file = tmp_path / "eigenmesh.yaml"
