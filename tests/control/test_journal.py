@@ -261,18 +261,28 @@ def test_the_oldest_go_by_number_and_by_age(tmp_path: Path) -> None:
     assert [s.number for s in journal.page()] == [10, 9, 8]
     assert journal.decision(7) is None
     journal.close()
+    journal = Journal(tmp_path / "j.sqlite")
+    for number in range(11, 211):
+        journal.record(decision(number))
+    journal.close()
+    journal = Journal(tmp_path / "j.sqlite", keep=Retention(decisions=3))
+    journal.record(heavy(211))
+    assert [s.number for s in journal.page()] == [211, 210, 209], "fewer from now on"
+    journal.close()
     with sqlite3.connect(tmp_path / "j.sqlite") as db:
-        assert db.execute("SELECT count(*) FROM evidence").fetchone() == (3,)
+        assert db.execute("SELECT count(*) FROM evidence").fetchone() == (1,)
     db.close()
 
     journal = Journal(tmp_path / "j.sqlite", keep=Retention(days=1.0))
     journal.record_audit(ENTRY)
-    later = 1010.0 + 86_400.0
-    journal.record(replace(decision(11), time=later))
+    later = 1211.0 + 86_400.0
+    journal.record(replace(decision(212), time=later))
     journal.record_audit(replace(ENTRY, time=later))
-    assert [s.number for s in journal.page()] == [11, 10]
+    assert [s.number for s in journal.page()] == [212, 211]
     assert [e.time for e in journal.audit()] == [later]
     assert journal.audit()[0].number == 2, "numbers are not used twice"
+    journal.record_audit(replace(ENTRY, time=later + 1e9))
+    assert [s.number for s in journal.page()] == [212], "decisions go on from it"
     journal.close()
 
 

@@ -334,17 +334,49 @@ def test_one_that_is_in_use_is_refused_and_free_after_a_kill(tmp_path: Path) -> 
     Journal(path).close()
 
 
-def test_run_says_what_is_wrong_and_how_to_mend_it(tmp_path: Path) -> None:
+def test_it_is_the_same_one_by_another_name(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
+    (tmp_path / "link.sqlite").symlink_to(tmp_path / "j.sqlite")
+    with pytest.raises(JournalError, match="in use by another"):
+        Journal(tmp_path / "link.sqlite")
+    journal.close()
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="check that the folder exists"):
+        Journal(tmp_path / "none" / "j.sqlite")
+
+
+@pytest.mark.parametrize("fault", ["in use", "damaged", "newer"])
+def test_run_says_what_is_wrong_and_how_to_mend_it(
+    tmp_path: Path, files: dict[str, dict[str, bytes]], fault: str
+) -> None:
+    """Nothing is served then: the Envoys keep what they have."""
     path = tmp_path / "journal.sqlite"
     file = tmp_path / "eigenmesh.yaml"
     file.write_text(dump_yaml(stage.settings(stage.Ports(), path)))
-    journal = Journal(path)
+    data = bytearray(files["closed"][""])
+    if fault == "newer":
+        data[63] = 99  # the last byte of user_version
+    if fault == "damaged":
+        data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+    path.write_bytes(data)
+    holder = Journal(path) if fault == "in use" else None
     run = [sys.executable, "-m", "eigenmesh", "run", "-c", str(file)]
     done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
-    journal.close()
+    if holder is not None:
+        holder.close()
+    else:
+        assert path.read_bytes() == data
     assert done.returncode == 1
-    assert f"in use by another Eigenmesh (process {os.getpid()}); stop that one" in done.stderr
-    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"eigenmesh: journal: {path}: ")
+    assert {
+        "in use": f"in use by another Eigenmesh (process {os.getpid()}); stop that one",
+        "damaged": "move the file away to start from the operator's own weights",
+        "newer": "schema 99 was written by a newer Eigenmesh (this one knows 2); upgrade",
+    }[fault] in line
+    assert "serving" not in done.stdout
 
 
 def test_the_docs_name_tests_that_there_are() -> None:

@@ -101,7 +101,7 @@ def test_killed_in_a_migration(tmp_path: Path) -> None:
     code += "Journal(sys.argv[1]).close(); print('done', flush=True)"
     chance, took = random.Random(1), 0.2
     found = set()
-    for attempt in range(12):
+    for attempt in range(8):
         for leftover in tmp_path.glob("j.sqlite-*"):
             leftover.unlink()
         path.write_bytes(whole)
@@ -112,7 +112,7 @@ def test_killed_in_a_migration(tmp_path: Path) -> None:
             child.stdout.readline()
             started = time.monotonic()
             if attempt == 0:
-                assert child.stdout.readline() == b"done\n"
+                assert b"done\n" in child.stdout
                 took = time.monotonic() - started
             else:
                 time.sleep(chance.uniform(0.0, took))

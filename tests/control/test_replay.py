@@ -83,6 +83,14 @@ async def test_a_guard_that_lets_nothing_pass_stays_where_it_began(tmp_path: Pat
         assert found.would.latency > found.done.latency  # type: ignore[operator]
 
 
+async def test_what_the_guard_bounds_is_bounded(tmp_path: Path) -> None:
+    journal, settings = await recorded(tmp_path, ticks=20)
+    guard = replace(settings.guard, canaries={("shop", "a"): 0.4}, max_step=0.3)
+    found = replay(journal, replace(settings, guard=guard), 1000)
+    assert max(turn.done.plan.weights["shop"]["a"] for turn in found.turns) > 0.6
+    assert max(turn.would.plan.weights["shop"]["a"] for turn in found.turns) <= 0.4 + 1e-9
+
+
 async def test_what_was_only_recommended_was_not_in_force(tmp_path: Path) -> None:
     journal, settings = await recorded(tmp_path, Mode.OBSERVE, ticks=20)
     found = replay(journal, settings, 10)

@@ -163,6 +163,10 @@ def test_the_journal_is_a_path_or_says_how_much_it_keeps() -> None:
     own = parse({"journal": {"path": "j", "keep_days": 7, "max_megabytes": 50}}).model.journal
     assert own.path == Path("j")
     assert own.retention() == Retention(days=7.0, megabytes=50.0)
+    page = (ROOT / "docs" / "journal.md").read_text()
+    for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL):
+        documented = parse(yaml.safe_load(block)).model.journal
+        assert documented == parse({}).model.journal, "the defaults"
 
 
 def test_circuits_reach_the_domain() -> None:

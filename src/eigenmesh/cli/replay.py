@@ -67,7 +67,6 @@ def replay(
     from eigenmesh.control.settings import SettingsError
     from eigenmesh.control.tuning import tuned
     from eigenmesh.mesh import MeshError
-    from eigenmesh.optimize.portfolio import warm_up
 
     os.nice(10)  # The Eigenmesh that steers may be on this machine.
     try:
@@ -78,8 +77,6 @@ def replay(
             _fail([f"journal: {journal}: it has no decisions; run Eigenmesh first"])
         wanted = [*(changes or []), *([f"solver={solver.value}"] if solver else [])]
         settings = tuned(config, wanted, latest.plan)
-        if settings.solver != "classical":
-            warm_up()  # or the first decision's time would be that of PennyLane's import
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("decisions", total=None)
             found = play(

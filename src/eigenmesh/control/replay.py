@@ -5,7 +5,8 @@ observations and curves are those of what really ran: had another plan been in f
 have been others. So both plans are judged by the same curves, those of the window that followed,
 which neither knew when it was made.
 
-As in mode auto with nothing else asked: no pins, freezes of `ctl`, approvals, probes or rollbacks.
+As in mode auto with nothing else asked: no pins, promoted canaries, freezes of `ctl`, approvals,
+probes or rollbacks.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from eigenmesh.control.proposal import (
     with_default_limits,
 )
 from eigenmesh.guard import calendar, lacking
+from eigenmesh.guard.controls import Controls, Mode, effective
 from eigenmesh.guard.surge import Surge
 from eigenmesh.mesh import Action, Candidate, Decision, MeshError, Plan, Topology
 from eigenmesh.optimize import portfolio
@@ -34,6 +36,7 @@ from eigenmesh.telemetry.forecast import Forecast
 SETTLED = (Action.PUSH, Action.HOLD, Action.ROLLBACK)
 """Actions whose decision's plan is the one in force afterwards."""
 _PUSHES = 1000
+_AUTO = Controls(Mode.AUTO)
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ def replay(
         raise MeshError(
             "decisions", count, "the plan before the first one is not known; ask for fewer"
         )
+    if settings.solver != "classical":
+        portfolio.warm_up()  # or the first decision would take as long as PennyLane's import
     player = _Player(settings, start, solve)
     skipped: Counter[str] = Counter()
     turns = []
@@ -205,8 +210,9 @@ class _Player:
 
     def _decide(self, decision: Decision) -> tuple[Action, str, tuple[Candidate, ...], float]:
         """The tick of the loop, without what people and probes do in it."""
-        settings, policy, seen = self._settings, self._settings.guard, decision.observation
+        settings, seen = self._settings, decision.observation
         assert seen is not None
+        policy = effective(settings.guard, _AUTO, self._would)
         expected = self._forecast.update(seen.demands, seen.window)
         growth = self._surge.update(seen.demands)
         why = lacking(settings.topology, seen, decision.curves, policy, decision.time)

@@ -8,8 +8,12 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
+import structlog
+
 from eigenmesh.control.journal.errors import JournalError
 from eigenmesh.control.journal.schema import SCHEMA_VERSION, bring_up
+
+log = structlog.get_logger(__name__)
 
 _DAMAGED = "move the file away to start from the operator's own weights"
 
@@ -57,6 +61,8 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         # A crash of the process loses nothing; a power cut may lose the last decisions only.
         db.execute("PRAGMA synchronous = NORMAL")
         if version < SCHEMA_VERSION:
+            if version:
+                log.info("migrating the journal", path=str(path), schema=version)
             _bring_up(db, path, version)
         db.execute("PRAGMA journal_mode = WAL").fetchall()
         db.execute("PRAGMA journal_size_limit = 4000000").fetchall()

@@ -75,7 +75,7 @@ class Journal:
         self._keep = keep or Retention()
         self._turn = threading.Lock()
         try:
-            self._lock: Lock | None = Lock(self.path)
+            self._lock: Lock | None = Lock(self.path.resolve())
         except OSError as error:
             raise JournalError(
                 f"journal: {self.path}: its lock cannot be made: {error.strerror}; "

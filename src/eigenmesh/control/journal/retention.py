@@ -32,10 +32,15 @@ def prune(db: sqlite3.Connection, keep: Retention, now: float) -> None:
     """Within a transaction. now: unix seconds. Raises sqlite3.Error."""
     newest = db.execute("SELECT coalesce(max(number), 0) FROM decisions").fetchone()[0]
     for table, least in (("decisions", newest - keep.decisions), ("audit", 0)):
-        # By their numbers, of which only the oldest are looked at: there is no index on time.
-        oldest = db.execute(f"SELECT number, time FROM {table} ORDER BY number LIMIT {_BATCH}")
-        old = [(n,) for n, time in oldest if n <= least or time < now - keep.days * DAY]
-        db.executemany(f"DELETE FROM {table} WHERE number = ?", old)
+        for _ in range(_ROUNDS):
+            # By their numbers, of which only the oldest are looked at: there is no index on time.
+            oldest = db.execute(f"SELECT number, time FROM {table} ORDER BY number LIMIT {_BATCH}")
+            old = [(n,) for n, time in oldest if n <= least or time < now - keep.days * DAY]
+            if table == "decisions" and (newest,) in old:
+                old.remove((newest,))  # numbers go on from it
+            db.executemany(f"DELETE FROM {table} WHERE number = ?", old)
+            if len(old) < _BATCH:
+                break
     db.execute("DELETE FROM evidence WHERE number < (SELECT min(number) FROM decisions)")
     for _ in range(_ROUNDS):
         pages, free, size = _pages(db)
@@ -62,7 +67,7 @@ def _drop_oldest(db: sqlite3.Connection, table: str) -> bool:
     gone = db.execute(
         f"DELETE FROM {table} WHERE number IN "
         f"(SELECT number FROM {table} ORDER BY number LIMIT {_BATCH}) "
-        # The newest stays: numbers go on from it.
+        # Here, too, the newest stays.
         f"AND number < (SELECT max(number) FROM {table})"
     )
     return gone.rowcount > 0
