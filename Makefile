@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .PHONY: help demo test lint format proto lock clean envoys prometheus victoria-metrics openssl \
-    bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape \
-    bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous bench-optimiser-meshes \
-    bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles pictures \
-    bench-breakers bench-crash docs-cli docs-api proto-baseline
+    bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape bench-journal \
+    bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous \
+    bench-optimiser-meshes bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles \
+    pictures bench-breakers bench-crash bench-day docs-cli bench-tick metrics-table dashboards docs-api \
+    proto-baseline
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -34,7 +35,7 @@ proto: $(VENV)/.dev  ## Regenerate the gRPC code from proto/
 	    proto/eigenmesh/v1/*.proto
 	$(BIN)/python -m grpc_tools.protoc -Iproto --grpc_python_out=src proto/eigenmesh/v1/*_service.proto
 
-bench: bench-demo bench-estimator bench-estimator-live bench-optimiser bench-xds bench-scrape bench-breakers  ## Every benchmark (slow; leave the machine alone)
+bench: bench-demo bench-estimator bench-estimator-live bench-optimiser bench-xds bench-scrape bench-journal bench-breakers bench-tick  ## Every benchmark (slow; leave the machine alone)
 
 bench-estimator: $(VENV)/.dev  ## Learned curves against simulated queues
 	$(BIN)/python -m bench.estimator.run $(ARGS)
@@ -83,6 +84,12 @@ docs-api: $(VENV)/.dev  ## Write docs/api.md from the comments of proto/
 docs-cli: $(VENV)/.dev  ## Write docs/cli.md from the commands' own help
 	$(BIN)/python docs/write_cli.py
 
+dashboards: $(VENV)/.dev  ## Write Grafana's dashboards from deploy/grafana/generate.py
+	$(BIN)/python deploy/grafana/generate.py
+
+metrics-table: $(VENV)/.dev  ## Write docs/metrics.md from the code
+	$(BIN)/python docs/list_metrics.py
+
 bench-xds: $(VENV)/.dev  ## Fleets of streams against a bare server
 	$(BIN)/python -m bench.xds.run $(ARGS)
 
@@ -92,11 +99,20 @@ bench-breakers: $(BREAKERS:%=bench-breakers-%)  ## Breakers in trouble: Eigenmes
 bench-breakers-%: $(VENV)/.dev  # capacity, retries, faults, fleet or harmless
 	$(BIN)/python -m bench.breakers.$* $(ARGS)
 
+bench-journal: $(VENV)/.dev  ## What a decision takes in the journal: room and time
+	$(BIN)/python -m bench.journal $(ARGS)
+
 bench-scrape: $(VENV)/.dev prometheus  ## A thousand clusters read beside a running event loop
 	$(BIN)/python -m bench.scrape $(ARGS)
 
-bench-crash: $(VENV)/.dev  ## Kill Eigenmesh 200 times at every stage of a tick, and look what comes back
+bench-crash: $(VENV)/.dev  ## Kill Eigenmesh 200 times, at every stage of a tick
 	$(BIN)/python -m bench.crash $(ARGS)
+
+bench-day: $(VENV)/.dev  ## A simulated day of ticks: nothing grows, nothing drifts
+	$(BIN)/python -m bench.day $(ARGS)
+
+bench-tick: $(VENV)/.dev prometheus  ## What recording rules save a tick in a fleet
+	$(BIN)/python -m bench.tick $(ARGS)
 
 bench-demo: $(VENV)/.demo  ## Five runs of the demo, medians into bench/results
 	$(BIN)/python bench/demo.py $(ARGS)

@@ -121,6 +121,19 @@ def test_a_bad_change_is_one_line(
     assert len(err.splitlines()) == 1, err
 
 
+def test_the_commands_of_the_docs(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(journal.parent)
+    journal.rename("eigenmesh.sqlite")
+    Path("eigenmesh.yaml").write_text(SETTINGS)
+    text = (Path(__file__).parents[2] / "docs" / "journal.md").read_text()
+    commands = [line.split() for line in text.splitlines() if line.startswith("    eigenmesh ")]
+    assert len(commands) == 3
+    for _, name, *arguments in commands:
+        assert name == "replay"
+        piped = arguments.index(">") if ">" in arguments else None
+        assert run(*arguments[:piped])[0] == 0
+
+
 def test_what_is_no_journal(tmp_path: Path) -> None:
     code, _, err = run(tmp_path / "none.sqlite")
     assert code == 1

@@ -39,18 +39,25 @@ INTERVAL = 2.0
 class Queues:
     """Latencies of `CURVES` under `plan`, off by some percent.
 
-    period: seconds, of the demand; 0: it is constant.
+    period: seconds, of the demand; 0: it is constant. demand: its mean, requests/s.
     """
 
-    def __init__(self, seed: int = 1, interval: float = INTERVAL, period: float = 60.0) -> None:
+    def __init__(
+        self,
+        seed: int = 1,
+        interval: float = INTERVAL,
+        period: float = 60.0,
+        demand: float = 350.0,
+    ) -> None:
         self.plan = Plan.equal(TOPOLOGY)
         self._interval = interval
         self._period = period
+        self._demand = demand
         self._chance = random.Random(seed)
 
     async def observe(self, now: float) -> Observation:
         swing = math.sin(2.0 * math.pi * now / self._period) if self._period else 0.0
-        demand = 350.0 + 150.0 * swing
+        demand = self._demand * (1.0 + 3.0 / 7.0 * swing)
         seen = {}
         for name, weight in self.plan.weights["shop"].items():
             load = demand * weight

@@ -4,6 +4,7 @@ do; never another plan."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -344,6 +345,15 @@ def test_run_says_what_is_wrong_and_how_to_mend_it(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"in use by another Eigenmesh (process {os.getpid()}); stop that one" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_docs_name_tests_that_there_are() -> None:
+    text = (HERE.parent.parent / "docs" / "journal.md").read_text()
+    named = set(re.findall(r"`(?:[\w/.]+::)?(test_\w+)`", text))
+    files = ("test_journal", "test_journal_faults", "test_journal_schema", "test_replay")
+    defined = "".join((HERE / f"{name}.py").read_text() for name in files)
+    assert len(named) > 12
+    assert named == {name for name in named if f"def {name}(" in defined}
 
 
 def test_readers_see_what_is_written_meanwhile(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def replay(
     from eigenmesh.control.settings import SettingsError
     from eigenmesh.control.tuning import tuned
     from eigenmesh.mesh import MeshError
+    from eigenmesh.optimize.portfolio import warm_up
 
     os.nice(10)  # The Eigenmesh that steers may be on this machine.
     try:
@@ -77,6 +78,8 @@ def replay(
             _fail([f"journal: {journal}: it has no decisions; run Eigenmesh first"])
         wanted = [*(changes or []), *([f"solver={solver.value}"] if solver else [])]
         settings = tuned(config, wanted, latest.plan)
+        if settings.solver != "classical":
+            warm_up()  # or the first decision's time would be that of PennyLane's import
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("decisions", total=None)
             found = play(
@@ -127,9 +130,7 @@ def show(replay: Replay, console: Console | None = None) -> None:
         if turn.would.action is Action.PUSH or turn.done.action in (Action.PUSH, Action.ROLLBACK)
     ]
     if moves:
-        table = Table(
-            title="decisions that push, here or there (moved: the largest change of a weight; ms: mean latency predicted)"
-        )
+        table = Table(title="decisions that push, here or there (ms: mean latency predicted)")
         table.title_justify = "left"
         for name in ("decision", "did", "moved", "ms", "would", "moved", "ms", "difference"):
             table.add_column(name, justify="left" if name in ("did", "would") else "right")

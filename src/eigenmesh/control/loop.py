@@ -137,7 +137,7 @@ class ControlLoop:
         self._observed = observed
         self.clock = clock
         self._changed = asyncio.Condition()
-        self._wake = asyncio.Event()
+        self._hurried = asyncio.Event()
         metrics.show_plan(plan)
 
     @property
@@ -161,12 +161,10 @@ class ControlLoop:
                 # A bug in one tick must not end steering; the plan in force stays.
                 log.exception("tick failed; the plan in force stays")
             log.debug("tick", stage="waiting")
+            left = max(0.05, self.settings.interval - (time.monotonic() - started))
+            self._hurried.clear()
             with suppress(TimeoutError):
-                rest = self.settings.interval - (time.monotonic() - started)
-                # Other settings may have another interval, and some things cannot wait.
-                async with asyncio.timeout(max(0.05, rest)):
-                    await self._wake.wait()
-            self._wake.clear()
+                await asyncio.wait_for(self._hurried.wait(), left)
 
     def hurry(self, failing: Collection[str]) -> None:
         """The next tick begins at once, if a route sends any more than a probe to one of these."""
@@ -178,7 +176,7 @@ class ControlLoop:
             if weight > probe and len(split) > 1
         }
         if self.mode is not Mode.OBSERVE and not used.isdisjoint(failing):
-            self._wake.set()
+            self._hurried.set()
 
     async def apply(self, change: Change) -> None:
         """Goes on with other settings, from between two ticks. Raises JournalWriteError when the
@@ -209,7 +207,7 @@ class ControlLoop:
             self._metrics.forget_names()
             self._metrics.show_plan(plan)
             self._push(plan)
-            self._wake.set()
+            self._hurried.set()  # the interval may be another
 
     async def _hear(self, change: Change) -> None:
         """What the settings say of modes, and what they have no more."""

@@ -88,7 +88,8 @@ class Sidecar:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         model = settings.model
-        self.metrics = Metrics()
+        self.metrics = Metrics(model.mesh)
+        self.metrics.interval.set(model.interval)
         self._clock = Clock()
         self.journal = Journal(model.journal.path, keep=model.journal.retention())
         mesh, original = mesh_hash(settings.topology), settings.groups.original_plan()
@@ -156,7 +157,8 @@ class Sidecar:
         self._confirming: asyncio.Task[None] | None = None
         self._taking_back: set[asyncio.Task[None]] = set()
         self.metrics.xds_streams.set_function(lambda: self.xds.connected)
-        self.metrics.xds_nodes.set_function(lambda: len(self.xds.nodes()))
+        self.metrics.watch_nodes(self.xds.nodes)
+        self.metrics.watch_controls(lambda: self.loop.controls, lambda: self.loop.approvals.pending)
 
     async def start(self) -> None:
         """Envoys are served first: they must not wait for PennyLane.

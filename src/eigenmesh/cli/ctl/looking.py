@@ -114,7 +114,7 @@ def explain(
 
 @command(LOOK)
 def audit(session: Session, limit: MostOption = 20) -> None:
-    """Lists who asked for what, the newest first, refusals included.
+    """Lists who asked for what, the newest first, and what the state of the mesh forbade.
 
     Example: `eigenmesh ctl audit --limit 50`
     """

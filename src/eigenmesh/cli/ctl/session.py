@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -87,6 +88,11 @@ class Session:
     output: Annotated[
         Format, typer.Option("--output", "-o", help="Tables for people, the rest for programs.")
     ] = Format.TABLE
+
+    def __post_init__(self) -> None:
+        # What fails is told by the call's status; gRPC's own log would write over the picture. It
+        # is read when gRPC is imported, which is later.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
     def client(self) -> MeshClient:
         """To be used within an event loop. Raises typer.BadParameter."""

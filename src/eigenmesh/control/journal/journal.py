@@ -126,6 +126,10 @@ class Journal:
     def put_originals(self, plan: Plan, mesh_hash: str) -> None:
         """The operator's own plan of this mesh. The first one stays, until the mesh changes: then
         what was in force of the old one is forgotten."""
+        with self._reading("its contents are damaged", _MOVE_AWAY):
+            mesh = self._mesh()
+        if mesh.get("mesh_hash") == mesh_hash and "originals" in mesh:
+            return  # nothing to write, and perhaps no room for it
         with self._changing(mesh_hash) as mesh:
             mesh.setdefault("originals", plan.to_dict())
 

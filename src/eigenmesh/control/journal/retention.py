@@ -1,4 +1,5 @@
-"""How much is kept: the oldest observations go first, then decisions, then the audit."""
+"""How much is kept. Where room is short the oldest observations go first, of all but the newest
+decisions; then decisions; the audit last."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ _ROUNDS = 64
 """Batches at once: a limit that was lowered must not hold up a tick."""
 _SPARE = 1 / 8
 """Of the size: how much of the file may be free pages, which the next decisions take."""
+_SEEN = 1 / 4
+"""Of the decisions: as many keep what they rest on, for `replay`."""
 _VACUUM = 2048
 """Pages given back to the disk at once."""
 
@@ -38,13 +41,21 @@ def prune(db: sqlite3.Connection, keep: Retention, now: float) -> None:
         pages, free, size = _pages(db)
         if (pages - free) * size <= (1 - _SPARE) * keep.megabytes * 1e6:
             break
-        if not any(_drop_oldest(db, table) for table in ("evidence", "decisions", "audit")):
+        first = {table: _oldest(db, table) or newest for table in ("evidence", "decisions")}
+        seen, made = newest - first["evidence"], newest - first["decisions"]
+        order = ("evidence", "decisions") if seen > _SEEN * made else ("decisions", "evidence")
+        if not any(_drop_oldest(db, table) for table in (*order, "audit")):
             break
     pages, free, _ = _pages(db)
     if free > _SPARE * pages:
         for _ in range(min(free, _VACUUM)):
             # One at a time: the statement yields after each page, and Python steps it once.
             db.execute("PRAGMA incremental_vacuum(1)")
+
+
+def _oldest(db: sqlite3.Connection, table: str) -> int | None:
+    number: int | None = db.execute(f"SELECT min(number) FROM {table}").fetchone()[0]
+    return number
 
 
 def _drop_oldest(db: sqlite3.Connection, table: str) -> bool:
