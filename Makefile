@@ -8,7 +8,8 @@ ARGS ?=
     bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape bench-journal \
     bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous \
     bench-optimiser-meshes bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles \
-    pictures bench-breakers bench-crash bench-day docs-cli bench-tick metrics-table dashboards
+    pictures bench-breakers bench-crash bench-day docs-cli bench-tick metrics-table dashboards docs-api \
+    proto-baseline
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -73,6 +74,12 @@ train-angles: $(VENV)/.dev  ## Train the QAOA angles that are shipped, some minu
 
 pictures: $(VENV)/.dev  ## Draw the circuits of docs/optimiser.md anew
 	$(BIN)/python docs/draw_circuits.py
+
+proto-baseline: $(VENV)/.dev  ## Make proto/ of today what later changes must not break; at a release
+	$(BIN)/buf build proto --exclude-source-info -o proto/baseline.binpb
+
+docs-api: $(VENV)/.dev  ## Write docs/api.md from the comments of proto/
+	$(BIN)/python docs/write_api.py
 
 docs-cli: $(VENV)/.dev  ## Write docs/cli.md from the commands' own help
 	$(BIN)/python docs/write_cli.py

@@ -57,6 +57,7 @@ async def serving(folder: Path, ticks: int = 4, **settings: Any) -> AsyncIterato
         journal=journal,
         proxies=Proxies([], XdsServer(), interval=2.0),
         nodes=lambda: stage.nodes,
+        connected=lambda: len(stage.nodes),
     )
 
     def count(method: str, code: str) -> None:

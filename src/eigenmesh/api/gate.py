@@ -4,14 +4,14 @@ goes wrong is answered. The servicers behind it raise the errors of the domain a
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc.status_pb2 import Status
 
 from eigenmesh.api.auth import Access, Caller, UnknownCallerError
 from eigenmesh.api.errors import DeniedError, LateError, abort, status_of
@@ -58,37 +58,35 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # it takes no
 
     def _unary(self, handler: Any, method: str, role: Role) -> Any:
         async def call(raw: bytes, context: Context) -> Any:
-            outcome, request = "CANCELLED", None
+            request = None
             try:
                 self._admit(context, role)
                 request = _parse(handler, raw)
                 answer = await handler.unary_unary(request, context)
-                outcome = "OK"
+            except asyncio.CancelledError:
+                self._count(method, "CANCELLED")
+                raise
             except Exception as error:
-                code, status = self._judge(context, method, error, request)
-                outcome = code.name
-                await abort(context, code, status)
-            finally:
-                self._count(method, outcome)
+                await self._refuse(context, method, error, request)
+            self._count(method, "OK")
             return answer
 
         return call
 
     def _stream(self, handler: Any, method: str, role: Role) -> Any:
         async def call(raw: bytes, context: Context) -> AsyncIterator[Any]:
-            outcome, request = "CANCELLED", None
+            request = None
             try:
                 self._admit(context, role)
                 request = _parse(handler, raw)
                 async for message in handler.unary_stream(request, context):
                     yield message
-                outcome = "OK"
+            except (asyncio.CancelledError, GeneratorExit):
+                self._count(method, "CANCELLED")
+                raise
             except Exception as error:
-                code, status = self._judge(context, method, error, request)
-                outcome = code.name
-                await abort(context, code, status)
-            finally:
-                self._count(method, outcome)
+                await self._refuse(context, method, error, request)
+            self._count(method, "OK")
 
         return call
 
@@ -106,17 +104,17 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # it takes no
             raise LateError("the deadline was over before the call began; nothing was done")
         CALLER.set(caller)
 
-    def _judge(
+    async def _refuse(
         self, context: Context, method: str, error: Exception, request: Any
-    ) -> tuple[grpc.StatusCode, Status]:
-        code, status = status_of(
-            error, getattr(request, "name", "") or getattr(request, "parent", "")
-        )
+    ) -> NoReturn:
+        subject = getattr(request, "name", "") or getattr(request, "parent", "")
+        code, status = status_of(error, subject)
+        self._count(method, code.name)
         if code is grpc.StatusCode.INTERNAL:
             log.error("API call %s failed", method, exc_info=error)
         elif isinstance(error, UnknownCallerError | DeniedError):
             log.warning("API call %s of %s refused: %s", method, context.peer(), error)
-        return code, status
+        await abort(context, code, status)
 
 
 def _parse(handler: Any, raw: bytes) -> Any:

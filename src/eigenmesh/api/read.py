@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from eigenmesh.api import convert, pages
 from eigenmesh.api.gate import Context
@@ -18,6 +18,9 @@ from eigenmesh.xds.status import NodeStatus
 
 LOOK = 0.25
 """Seconds between two looks whether the mesh has changed, for those who watch it."""
+
+Granted = Mapping[str, Mapping[str, int]]
+"""Node -> cluster -> its part of the limit."""
 
 FULL_PAGE = 100
 """Decisions of a page with all that they rest on."""
@@ -34,7 +37,7 @@ class Reads(MeshServiceServicer):
 
     async def GetMesh(self, request: api.GetMeshRequest, context: Context) -> pb.Mesh:
         self._subject.named(request.name, "")
-        return self._subject.mesh()
+        return await self._subject.mesh()
 
     async def WatchMesh(
         self, request: api.WatchMeshRequest, context: Context
@@ -44,12 +47,12 @@ class Reads(MeshServiceServicer):
         while True:
             if (state := self._subject.state()) != seen:
                 seen = state
-                yield self._subject.mesh()
+                yield await self._subject.mesh()
             await asyncio.sleep(LOOK)
 
     async def GetDecision(self, request: api.GetDecisionRequest, context: Context) -> pb.Decision:
         _, id = self._subject.named(request.name, "decisions")
-        return self._subject.decision(await self._decision(id))
+        return await self._subject.decision(await self._decision(id))
 
     async def ListDecisions(
         self, request: api.ListDecisionsRequest, context: Context
@@ -67,8 +70,8 @@ class Reads(MeshServiceServicer):
         for summary in found[:size]:
             if not full:
                 response.decisions.append(convert.summary_message(summary, subject.id))
-            elif decision := await asyncio.to_thread(journal.decision, summary.number):
-                response.decisions.append(subject.decision(decision))
+            elif message := await asyncio.to_thread(self._kept, summary.number):
+                response.decisions.append(message)
         if len(found) > size:
             response.next_page_token = pages.token_for("decisions", found[size - 1].number)
         return response
@@ -78,13 +81,13 @@ class Reads(MeshServiceServicer):
     ) -> AsyncIterator[pb.Decision]:
         self._subject.named(request.parent, "", field="parent")
         async for decision in self._subject.loop.watch():
-            yield self._subject.decision(decision)
+            yield await self._subject.decision(decision)
 
     async def GetNode(self, request: api.GetNodeRequest, context: Context) -> pb.Node:
         _, id = self._subject.named(request.name, "nodes")
         for status in self._subject.nodes():
             if status.node_id == id:
-                return self._node(status)
+                return self._node(status, self._subject.proxies.grants)
         raise NotFoundError(f"nodes: {id[:100]!r}: not connected; list the nodes that are")
 
     async def ListNodes(
@@ -99,8 +102,15 @@ class Reads(MeshServiceServicer):
             subject.nodes(),
             lambda n: [n.node_id, n.node_cluster, n.group, n.peer],
         )
-        nodes = [self._node(status) for status in found]
-        return api.ListNodesResponse(nodes=nodes, next_page_token=following)
+        grants = subject.proxies.grants
+
+        def nodes() -> list[pb.Node]:
+            return [self._node(status, grants) for status in found]
+
+        # A thousand of anything take tens of milliseconds, in which xDS has to be served.
+        return api.ListNodesResponse(
+            nodes=await asyncio.to_thread(nodes), next_page_token=following
+        )
 
     async def GetRoute(self, request: api.GetRouteRequest, context: Context) -> pb.Route:
         kind, id = self._subject.named(request.name, "routes")
@@ -112,12 +122,12 @@ class Reads(MeshServiceServicer):
         self._subject.named(request.parent, "", field="parent")
         names = self._subject.topology.route_by_name
         found, following = pages.page(request, "routes", names, lambda name: [name])
-        routes = [self._route(name) for name in found]
+        routes = await asyncio.to_thread(lambda: [self._route(name) for name in found])
         return api.ListRoutesResponse(routes=routes, next_page_token=following)
 
     async def GetCluster(self, request: api.GetClusterRequest, context: Context) -> pb.Cluster:
         kind, id = self._subject.named(request.name, "clusters")
-        return self._cluster(self._subject.known(kind, id))
+        return self._cluster(self._subject.known(kind, id), self._subject.proxies.grants)
 
     async def ListClusters(
         self, request: api.ListClustersRequest, context: Context
@@ -125,12 +135,20 @@ class Reads(MeshServiceServicer):
         self._subject.named(request.parent, "", field="parent")
         names = self._subject.topology.steered_clusters
         found, following = pages.page(request, "clusters", names, lambda name: [name])
-        clusters = [self._cluster(name) for name in found]
-        return api.ListClustersResponse(clusters=clusters, next_page_token=following)
+        grants = self._subject.proxies.grants
+
+        def clusters() -> list[pb.Cluster]:
+            return [self._cluster(name, grants) for name in found]
+
+        return api.ListClustersResponse(
+            clusters=await asyncio.to_thread(clusters), next_page_token=following
+        )
 
     async def Propose(self, request: api.ProposeRequest, context: Context) -> pb.Decision:
         self._subject.named(request.name, "")
-        message = self._subject.decision(await self._subject.operations.propose())
+        proposed = await self._subject.operations.propose()
+        subject = self._subject
+        message = await asyncio.to_thread(convert.decision_message, proposed, subject.id)
         message.ClearField("name")  # it is in no journal
         return message
 
@@ -173,9 +191,13 @@ class Reads(MeshServiceServicer):
             raise NotFoundError(f"decisions: {number}: not in the journal; `latest` is the latest")
         return kept
 
-    def _node(self, status: NodeStatus) -> pb.Node:
-        granted = self._subject.proxies.grants.get(status.node_id, {})
-        return convert.node_message(status, granted, self._subject.id)
+    def _kept(self, number: int) -> pb.Decision | None:
+        """Of the journal, on a thread."""
+        decision = self._subject.journal.decision(number)
+        return convert.decision_message(decision, self._subject.id) if decision else None
+
+    def _node(self, status: NodeStatus, grants: Granted) -> pb.Node:
+        return convert.node_message(status, grants.get(status.node_id, {}), self._subject.id)
 
     def _route(self, name: str) -> pb.Route:
         subject = self._subject
@@ -195,7 +217,7 @@ class Reads(MeshServiceServicer):
             missing=seen.missing.get(name, "") if seen else "",
         )
 
-    def _cluster(self, name: str) -> pb.Cluster:
+    def _cluster(self, name: str, grants: Granted) -> pb.Cluster:
         subject = self._subject
         plan, latest = subject.loop.plan, subject.loop.latest
         cluster, seen = subject.topology.by_name[name], _seen(latest)
@@ -205,11 +227,7 @@ class Reads(MeshServiceServicer):
             mode=convert.MODES[subject.operations.controls.mode_of_cluster(name)],
             state=convert.cluster_state(name, latest) if latest else None,
             limits=convert.limits_message(name, plan.limits[name]) if name in plan.limits else None,
-            max_requests={
-                node: grants[name]
-                for node, grants in subject.proxies.grants.items()
-                if name in grants
-            },
+            max_requests={node: part[name] for node, part in grants.items() if name in part},
             weights={route: split[name] for route, split in plan.weights.items() if name in split},
             host=cluster.host or "",
             adaptive=cluster.adaptive,

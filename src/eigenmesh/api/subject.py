@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from eigenmesh.api import convert
@@ -18,9 +19,15 @@ from eigenmesh.xds.status import NodeStatus
 
 
 @dataclass(frozen=True)
+class _Shown:
+    decision: Decision
+    message: asyncio.Future[pb.Decision]
+
+
+@dataclass(frozen=True)
 class Subject:
     """The mesh that the API is about. id: its name in the settings. nodes: the Envoys that are
-    connected; proxies: their parts of the limits."""
+    connected. connected: how many they are, at less cost. proxies: their parts of the limits."""
 
     id: str
     loop: ControlLoop
@@ -28,6 +35,8 @@ class Subject:
     journal: Journal
     proxies: Proxies
     nodes: Callable[[], Sequence[NodeStatus]]
+    connected: Callable[[], int]
+    _shown: dict[str, _Shown] = field(default_factory=dict)
 
     @property
     def topology(self) -> Topology:
@@ -49,7 +58,7 @@ class Subject:
             raise NotFoundError(f"{kind}: {id[:100]!r}: not steered here; there are {some}")
         return id
 
-    def mesh(self) -> pb.Mesh:
+    async def mesh(self) -> pb.Mesh:
         loop, now = self.loop, self.loop.clock()
         controls, pending = self.operations.controls, self.operations.pending
         message = pb.Mesh(
@@ -58,18 +67,24 @@ class Subject:
             mode=convert.MODES[controls.mode],
             controls=convert.controls_message(controls, now),
             plan_in_force=convert.plan_message(loop.plan),
-            connected_nodes=len(self.nodes()),
+            connected_nodes=self.connected(),
             division=self.proxies.basis,
             stopped=controls.stops(now) or "",
         )
         if pending is not None:
             message.pending_decision = resource_name("decisions", pending.number, self.id)
         if loop.latest is not None:
-            message.latest_decision.CopyFrom(self.decision(loop.latest))
+            message.latest_decision.CopyFrom(await self.decision(loop.latest))
         return message
 
-    def decision(self, decision: Decision) -> pb.Decision:
-        return convert.decision_message(decision, self.id)
+    async def decision(self, decision: Decision) -> pb.Decision:
+        """Not to be changed: whoever watches is shown the same message. Over a thousand clusters
+        it takes some ten milliseconds to write, in which xDS has to be served: on a thread."""
+        shown = self._shown.get("last")
+        if shown is None or shown.decision is not decision:
+            work = asyncio.to_thread(convert.decision_message, decision, self.id)
+            self._shown["last"] = shown = _Shown(decision, asyncio.ensure_future(work))
+        return await asyncio.shield(shown.message)
 
     def state(self) -> tuple[object, ...]:
         """Differs when there is something new to be shown."""
@@ -80,7 +95,7 @@ class Subject:
             id(self.loop.plan),
             latest and latest.number,
             pending and pending.number,
-            len(self.nodes()),
+            self.connected(),
             self.proxies.basis,
         )
 

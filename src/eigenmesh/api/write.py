@@ -106,12 +106,12 @@ class Writes(OperationsServiceServicer):
     async def Approve(self, request: api.ApproveRequest, context: Context) -> pb.Decision:
         number = self._pending(request.name)
         made = await self._whole(request, self._operations.approve(number, by=_who()))
-        return self._subject.decision(made)
+        return await self._subject.decision(made)
 
     async def Reject(self, request: api.RejectRequest, context: Context) -> pb.Decision:
         number, why = self._pending(request.name), _words("why", request.why)
         dropped = await self._whole(request, self._operations.reject(number, why, by=_who()))
-        return self._subject.decision(dropped)
+        return await self._subject.decision(dropped)
 
     async def RollBack(self, request: api.RollBackRequest, context: Context) -> pb.Mesh:
         _, id = self._subject.named(request.name, "decisions")
@@ -134,7 +134,7 @@ class Writes(OperationsServiceServicer):
 
     async def _done(self, request: Message, work: Coroutine[Any, Any, None]) -> pb.Mesh:
         await self._whole(request, work)
-        return self._subject.mesh()
+        return await self._subject.mesh()
 
     async def _whole(self, request: Message, work: Coroutine[Any, Any, T]) -> T:
         """Who asked may have gone when the deadline is over; what was begun is then not left

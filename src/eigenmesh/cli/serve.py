@@ -36,6 +36,7 @@ async def serve(settings: Settings) -> None:
         journal=sidecar.journal,
         proxies=sidecar.proxies,
         nodes=sidecar.xds.nodes,
+        connected=lambda: sidecar.xds.connected_nodes,
     )
     api = ApiServer(model.api, subject, sidecar.metrics.called)
     reloader = Reloader(settings, sidecar.apply, sidecar.metrics)

@@ -30,8 +30,9 @@ class MeshServiceStub:
     """Shows the mesh; changes nothing. Needs the role `read`.
 
     Errors: INVALID_ARGUMENT for a field that makes no sense (google.rpc.BadRequest names it),
-    NOT_FOUND (ResourceInfo), UNAVAILABLE when the journal or the solver cannot answer (RetryInfo),
-    UNAUTHENTICATED and PERMISSION_DENIED (ErrorInfo).
+    NOT_FOUND (ResourceInfo), FAILED_PRECONDITION when too little is known of the mesh
+    (PreconditionFailure), UNAVAILABLE when the solver does not answer (RetryInfo), DATA_LOSS for a
+    damaged journal, UNAUTHENTICATED and PERMISSION_DENIED (ErrorInfo).
     """
 
     def __init__(self, channel):
@@ -116,8 +117,9 @@ class MeshServiceServicer:
     """Shows the mesh; changes nothing. Needs the role `read`.
 
     Errors: INVALID_ARGUMENT for a field that makes no sense (google.rpc.BadRequest names it),
-    NOT_FOUND (ResourceInfo), UNAVAILABLE when the journal or the solver cannot answer (RetryInfo),
-    UNAUTHENTICATED and PERMISSION_DENIED (ErrorInfo).
+    NOT_FOUND (ResourceInfo), FAILED_PRECONDITION when too little is known of the mesh
+    (PreconditionFailure), UNAVAILABLE when the solver does not answer (RetryInfo), DATA_LOSS for a
+    damaged journal, UNAUTHENTICATED and PERMISSION_DENIED (ErrorInfo).
     """
 
     def GetMesh(self, request, context):
@@ -304,8 +306,9 @@ class MeshService:
     """Shows the mesh; changes nothing. Needs the role `read`.
 
     Errors: INVALID_ARGUMENT for a field that makes no sense (google.rpc.BadRequest names it),
-    NOT_FOUND (ResourceInfo), UNAVAILABLE when the journal or the solver cannot answer (RetryInfo),
-    UNAUTHENTICATED and PERMISSION_DENIED (ErrorInfo).
+    NOT_FOUND (ResourceInfo), FAILED_PRECONDITION when too little is known of the mesh
+    (PreconditionFailure), UNAVAILABLE when the solver does not answer (RetryInfo), DATA_LOSS for a
+    damaged journal, UNAUTHENTICATED and PERMISSION_DENIED (ErrorInfo).
     """
 
     @staticmethod

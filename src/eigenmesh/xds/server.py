@@ -126,6 +126,11 @@ class XdsServer:
         """How many streams have said who they are; `nodes` tells more and costs more."""
         return sum(len(group.connections) for group in self._groups.values())
 
+    @property
+    def connected_nodes(self) -> int:
+        """How many Envoys have said who they are; those that share an id are one."""
+        return len(self._by_node)
+
     async def start(self) -> int:
         """Returns the port. Raises RuntimeError when the address is taken."""
         self._server = grpc.aio.server(options=self._options.of_grpc())
