@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test lint format proto lock clean envoys prometheus victoria-metrics openssl \
+.PHONY: help demo test lint format proto lock clean envoys prometheus victoria-metrics openssl wget \
     bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape bench-journal \
     bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous \
     bench-optimiser-meshes bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles \
@@ -18,7 +18,7 @@ demo: $(VENV)/.demo  ## Close the loop on a real Envoy, about two minutes (ARGS=
 	@if echo '$(ARGS)' | grep -q -- --prometheus; then $(MAKE) --no-print-directory prometheus; fi
 	@$(BIN)/eigenmesh demo $(ARGS)
 
-test: $(VENV)/.dev envoys prometheus victoria-metrics openssl  ## Run the tests, on real servers
+test: $(VENV)/.dev envoys prometheus victoria-metrics openssl wget  ## Run the tests, on real servers
 	$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and mypy --strict
@@ -154,7 +154,7 @@ $(VENV)/qokit/.installed: | $(VENV)/.base
 	@touch $@
 
 # Debian packages that the tests run for real.
-prometheus victoria-metrics openssl:
+prometheus victoria-metrics openssl wget:
 	@command -v $@ > /dev/null || { \
 	    echo 'installing $@ (Debian package)'; \
 	    SUDO=$$(test "$$(id -u)" = 0 || echo sudo); \

@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from prometheus_client import generate_latest
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from eigenmesh.control.metrics import Metrics
@@ -24,6 +25,7 @@ from eigenmesh.mesh import (
     Verdict,
 )
 from eigenmesh.web import HttpServer
+from eigenmesh.web.exposition import AT_ONCE, expose
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -151,6 +153,21 @@ def test_names_that_may_be_gone_are_forgotten() -> None:
     text = generate_latest(metrics.registry).decode()
     assert 'cluster="a"' not in text
     assert 'route="shop"' not in text
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+async def test_text_that_is_written_in_turns_is_the_same(accept: str) -> None:
+    metrics = Metrics()
+    metrics.show_decision(decision())
+    for n in range(2 * AT_ONCE + 1):
+        metrics.load.labels(f"cluster-{n}").set(n)
+    whole, content_type = choose_encoder(accept)
+    # Two moments differ in what the process itself has used.
+    text, said = await expose(metrics.registry, accept)
+    kept = [line for line in text.decode().splitlines() if "process_" not in line]
+    expected = [x for x in whole(metrics.registry).decode().splitlines() if "process_" not in x]
+    assert kept == expected
+    assert said == content_type
 
 
 async def test_prometheus_text_or_openmetrics_is_served_by_what_is_accepted() -> None:

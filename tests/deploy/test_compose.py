@@ -210,6 +210,21 @@ def test_an_annotation_says_what_was_and_what_is_predicted(demo: Composed) -> No
         assert float(series["metric"]["after"]) > 0
 
 
+def test_every_rule_is_evaluated_and_no_critical_alert_fires(demo: Composed) -> None:
+    with urlopen(f"{prometheus(demo)}/api/v1/rules", timeout=5) as response:
+        groups = json.load(response)["data"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len(rules) > 40
+    assert {rule["name"]: rule["lastError"] for rule in rules if rule.get("lastError")} == {}
+    assert {rule["health"] for rule in rules} == {"ok"}
+    firing = {
+        rule["name"]
+        for rule in rules
+        if rule.get("state") == "firing" and rule["labels"]["severity"] == "critical"
+    }
+    assert firing == set()
+
+
 async def test_recorded_series_tell_a_tick_the_same(demo: Composed) -> None:
     """Loads and latencies by deploy/prometheus/tick.yml are those of the proxies' own series."""
     settings = load_settings(ROOT / "deploy/eigenmesh.yaml")
@@ -287,15 +302,6 @@ STOPPED = {
         put_in("eigenmesh/volumes/0", "/etc/eigenmesh/", "/etc/other/"),
     ),
     "a volume that is not declared": ("eigenmesh", put_in("eigenmesh/volumes/1", "journal", "x")),
-    "a health check of another port": (
-        "eigenmesh",
-        put_in("eigenmesh/healthcheck/test/3", "18002", "18003"),
-    ),
-    "a health check of another path": (
-        "prometheus",
-        put_in("prometheus/healthcheck/test/5", "/-/ready", "/-/redy"),
-    ),
-    "a health check by another program": ("prometheus", put("prometheus/healthcheck/test/1", "wg")),
     "a flag that is none": ("upstream-a", put("upstream-a/command/0", "--slotz")),
     "a flag that is none of Prometheus": (
         "prometheus",
@@ -312,23 +318,43 @@ STOPPED = {
         "envoy",
         put("envoy/image", "envoyproxy/envoy:v1.0.0"),
     ),
-    "a health check of Envoy that is wrong": (
-        "envoy",
-        put_in("envoy/healthcheck/test/3", "/ready", "/nothing"),
-    ),
 }
 
 
 @pytest.mark.parametrize("wrong", STOPPED)
 def test_what_is_wrong_in_a_service_stops_it(wrong: str, tmp_path: Path) -> None:
     name, change = STOPPED[wrong]
-    with Composed(changed(change), tmp_path, patience=4.0) as stack:
-        if name == "envoy":
-            # Its control plane; that serves without Prometheus, too.
-            stack.start("eigenmesh")
-        with pytest.raises((ComposeError, ProcessError)):
-            stack.order()
-            stack.start(name)
+    with (
+        Composed(changed(change), tmp_path, patience=4.0) as stack,
+        pytest.raises((ComposeError, ProcessError)),
+    ):
+        stack.order()
+        stack.start(name)
+
+
+UNWELL = {
+    "another port": ("eigenmesh", put_in("eigenmesh/healthcheck/test/3", "18002", "18003")),
+    "another path": ("prometheus", put_in("prometheus/healthcheck/test/5", "/ready", "/redy")),
+    "another program": ("prometheus", put("prometheus/healthcheck/test/1", "false")),
+    "another path of Envoy": ("envoy", put_in("envoy/healthcheck/test/3", "/ready", "/nothing")),
+    "another port of Envoy": ("envoy", put_in("envoy/healthcheck/test/3", "9901", "9902")),
+    "another port of an upstream": (
+        "upstream-a",
+        put_in("upstream-a/healthcheck/test/3", "80", "70"),
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", UNWELL)
+def test_a_wrong_health_check_fails_on_a_service_that_is_well(wrong: str, demo: Composed) -> None:
+    name, change = UNWELL[wrong]
+    assert demo.healthy(name)
+    kept = demo.services[name]
+    demo.services[name] = changed(change)["services"][name]
+    try:
+        assert not demo.healthy(name)
+    finally:
+        demo.services[name] = kept
 
 
 BETWEEN: dict[str, tuple[tuple[Change, ...], dict[str, tuple[str, str]], set[str]]] = {

@@ -91,7 +91,7 @@ class Composed:
         self._volumes = document.get("volumes", {})
         self._folder = folder
         self._files = files or {}
-        self._patience = patience
+        self.patience = patience
         self._running: dict[str, ChildProcess] = {}
         # Another subnet in every run, so that two of them do not meet.
         net = (
@@ -147,7 +147,7 @@ class Composed:
         process.start()
         if not self._check(name):
             return
-        end = time.monotonic() + self._patience
+        end = time.monotonic() + self.patience
         while not self.healthy(name):
             if time.monotonic() > end:
                 raise ComposeError(f"{name} did not get healthy:\n{process.log_tail()}")

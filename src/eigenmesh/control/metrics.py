@@ -348,9 +348,17 @@ class Metrics:
 
     def watch_nodes(self, nodes: Callable[[], Sequence[NodeStatus]]) -> None:
         """nodes: the Envoys that are connected, asked at every scrape."""
-        self.xds_nodes.set_function(lambda: len(nodes()))
+        latest: Sequence[NodeStatus] = ()
+
+        def count() -> float:
+            nonlocal latest
+            latest = nodes()
+            return len(latest)
+
+        # Families are collected in their order: the second need not ask again.
+        self.xds_nodes.set_function(count)
         self.xds_refusing.set_function(
-            lambda: sum(any(one.nack for one in node.types) for node in nodes())
+            lambda: sum(any(one.nack for one in node.types) for node in latest)
         )
 
     def watch_controls(
