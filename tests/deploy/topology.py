@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import graphlib
 import json
+import os
 import random
 import re
 import shutil
@@ -161,7 +162,8 @@ class Composed:
         return done.returncode == 0
 
     def command(self, name: str) -> list[str]:
-        """What its container would run, as it is run here."""
+        """What its container would run, as it is run here: by root without root's powers, if the
+        service drops them."""
         service = self.services[name]
         image = service["image"].partition(":")[0]
         known: dict[str, tuple[list[str], list[str]]] = {
@@ -171,7 +173,10 @@ class Composed:
         entry, command = image_command() if image == "eigenmesh" else known[image]
         if "entrypoint" in service:
             entry, command = service["entrypoint"], []  # the image's CMD goes with it
-        return self._program(name, [*entry, *service.get("command", command)])
+        words = self._program(name, [*entry, *service.get("command", command)])
+        if os.geteuid() == 0 and service["cap_drop"] == ["ALL"]:
+            return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", *words]
+        return words
 
     def log(self, name: str) -> str:
         return self._running[name].log_path.read_text(errors="replace")
