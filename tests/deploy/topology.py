@@ -125,14 +125,12 @@ class Composed:
                     raise ComposeError(f"{name} waits for {other}, which has no health check")
         return list(graphlib.TopologicalSorter(graph).static_order())
 
-    def up(self, without: Sequence[str] = (), until: str = "") -> None:
-        """Starts the services, each when what it waits for is healthy; the last one is `until`.
-        Raises ComposeError or ProcessError when one cannot be."""
+    def up(self, without: Sequence[str] = ()) -> None:
+        """Starts the services, each when what it waits for is healthy. Raises ComposeError or
+        ProcessError when one cannot be."""
         for name in self.order():
             if name not in without:
                 self.start(name)
-            if name == until:
-                return
 
     def start(self, name: str) -> None:
         """Starts one and waits until its health check passes."""
