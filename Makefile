@@ -77,7 +77,7 @@ pictures: $(VENV)/.dev  ## Draw the circuits of docs/optimiser.md anew
 docs-cli: $(VENV)/.dev  ## Write docs/cli.md from the commands' own help
 	$(BIN)/python docs/write_cli.py
 
-dashboards: $(VENV)/.dev  ## Write Grafana's dashboards from deploy/grafana/generate.py
+dashboards: $(VENV)/.dev  ## Write Grafana's dashboards from deploy/grafana/boards.py
 	$(BIN)/python -m deploy.grafana.generate
 
 metrics-table: $(VENV)/.dev  ## Write docs/metrics.md from the code
