@@ -84,8 +84,8 @@ docs-api: $(VENV)/.dev  ## Write docs/api.md from the comments of proto/
 docs-cli: $(VENV)/.dev  ## Write docs/cli.md from the commands' own help
 	$(BIN)/python docs/write_cli.py
 
-dashboards: $(VENV)/.dev  ## Write Grafana's dashboards from deploy/grafana/generate.py
-	$(BIN)/python deploy/grafana/generate.py
+dashboards: $(VENV)/.dev  ## Write Grafana's dashboards from deploy/grafana/boards.py
+	$(BIN)/python -m deploy.grafana.generate
 
 metrics-table: $(VENV)/.dev  ## Write docs/metrics.md from the code
 	$(BIN)/python docs/list_metrics.py

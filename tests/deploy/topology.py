@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import graphlib
 import json
+import os
 import random
 import re
 import shutil
@@ -124,14 +125,12 @@ class Composed:
                     raise ComposeError(f"{name} waits for {other}, which has no health check")
         return list(graphlib.TopologicalSorter(graph).static_order())
 
-    def up(self, without: Sequence[str] = (), until: str = "") -> None:
-        """Starts the services, each when what it waits for is healthy; the last one is `until`.
-        Raises ComposeError or ProcessError when one cannot be."""
+    def up(self, without: Sequence[str] = ()) -> None:
+        """Starts the services, each when what it waits for is healthy. Raises ComposeError or
+        ProcessError when one cannot be."""
         for name in self.order():
             if name not in without:
                 self.start(name)
-            if name == until:
-                return
 
     def start(self, name: str) -> None:
         """Starts one and waits until its health check passes."""
@@ -161,7 +160,8 @@ class Composed:
         return done.returncode == 0
 
     def command(self, name: str) -> list[str]:
-        """What its container would run, as it is run here."""
+        """What its container would run, as it is run here: by root without root's powers, if the
+        service drops them."""
         service = self.services[name]
         image = service["image"].partition(":")[0]
         known: dict[str, tuple[list[str], list[str]]] = {
@@ -171,7 +171,10 @@ class Composed:
         entry, command = image_command() if image == "eigenmesh" else known[image]
         if "entrypoint" in service:
             entry, command = service["entrypoint"], []  # the image's CMD goes with it
-        return self._program(name, [*entry, *service.get("command", command)])
+        words = self._program(name, [*entry, *service.get("command", command)])
+        if os.geteuid() == 0 and service["cap_drop"] == ["ALL"]:
+            return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", *words]
+        return words
 
     def log(self, name: str) -> str:
         return self._running[name].log_path.read_text(errors="replace")
