@@ -179,6 +179,22 @@ async def test_certificates(
         assert [e.who for e in stage.journal.audit()] == ([who] if who else [])
 
 
+async def test_a_certificate_that_is_replaced_needs_no_restart(tmp_path: Path, pki: Path) -> None:
+    make_certificate(pki, "renewed", "DNS:mesh.example", authority="strangers")
+
+    def put(name: str) -> None:
+        for kind in ("crt", "key"):
+            (tmp_path / f"api.{kind}").write_bytes((pki / f"{name}.{kind}").read_bytes())
+
+    put("server")
+    tls = {"certificate": str(tmp_path / "api.crt"), "private_key": str(tmp_path / "api.key")}
+    async with serving(tmp_path, ticks=0, tls=tls) as stage:
+        for name, authority in (("server", "ca"), ("renewed", "strangers")):
+            put(name)
+            shown = ClientTls(pki / f"{authority}.crt", server_name="mesh.example")
+            assert await outcome(stage.client(tls=shown), write=False) is FINE
+
+
 async def test_a_token_over_tls_adds_to_what_a_certificate_may(tmp_path: Path, pki: Path) -> None:
     board = ClientTls(pki / "ca.crt", pki / "board.crt", pki / "board.key")
     async with serving(tmp_path, 0, tls=served_tls(pki), tokens=tokens(tmp_path)) as stage:

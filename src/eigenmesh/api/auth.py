@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """who: the name of a token or of a certificate, `local` or `anonymous`. role: None: nothing."""
+    """who: the name of a token or of a certificate, `local` or `anonymous`."""
 
     who: str
-    role: Role | None
+    role: Role
 
 
 class UnknownCallerError(Exception):
@@ -44,7 +44,8 @@ class Access:
         roles = settings.tls.roles if settings.tls else {}
         self._names = [(_pattern(name), role) for name, role in roles.items()]
         who = "local" if is_loopback(settings.listen) else "anonymous"
-        self._anyone = Caller(who, settings.role_of_anyone)
+        role_of_anyone = settings.role_of_anyone
+        self._anyone = Caller(who, role_of_anyone) if role_of_anyone else None
 
     def caller(self, authorization: Sequence[str], names: Iterable[str]) -> Caller:
         """authorization: the values of that header. names: DNS and URI names of the client's
@@ -55,7 +56,7 @@ class Access:
         """
         names = list(names)
         found = [self._certified(names), self._bearer(authorization), self._anyone]
-        callers = [one for one in found if one is not None and one.role is not None]
+        callers = [one for one in found if one is not None]
         if not callers:
             raise _nobody(names)
         # Who has a name is called by it.

@@ -98,7 +98,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # it takes no
             if key == "authorization"
         ]
         caller = self._access.caller(shown, _certified(context))
-        if caller.role is None or not caller.role.covers(role):
+        if not caller.role.covers(role):
             raise DeniedError(f"{caller.who} may {caller.role}; this call needs the role {role}")
         if context.time_remaining() == 0:
             raise LateError("the deadline was over before the call began; nothing was done")

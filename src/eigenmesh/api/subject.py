@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from eigenmesh.api import convert
@@ -18,13 +18,7 @@ from eigenmesh.v1 import mesh_pb2 as pb
 from eigenmesh.xds.status import NodeStatus
 
 
-@dataclass(frozen=True)
-class _Shown:
-    decision: Decision
-    message: asyncio.Future[pb.Decision]
-
-
-@dataclass(frozen=True)
+@dataclass
 class Subject:
     """The mesh that the API is about. id: its name in the settings. nodes: the Envoys that are
     connected. connected: how many they are, at less cost. proxies: their parts of the limits."""
@@ -36,7 +30,7 @@ class Subject:
     proxies: Proxies
     nodes: Callable[[], Sequence[NodeStatus]]
     connected: Callable[[], int]
-    _shown: dict[str, _Shown] = field(default_factory=dict)
+    _last: tuple[Decision, asyncio.Future[pb.Decision]] | None = None
 
     @property
     def topology(self) -> Topology:
@@ -59,32 +53,31 @@ class Subject:
         return id
 
     async def mesh(self) -> pb.Mesh:
-        loop, now = self.loop, self.loop.clock()
+        now, plan, latest = self.loop.clock(), self.loop.plan, self.loop.latest
         controls, pending = self.operations.controls, self.operations.pending
         message = pb.Mesh(
             name=mesh_name(self.id),
             id=self.id,
             mode=convert.MODES[controls.mode],
             controls=convert.controls_message(controls, now),
-            plan_in_force=convert.plan_message(loop.plan),
+            plan_in_force=await asyncio.to_thread(convert.plan_message, plan),
             connected_nodes=self.connected(),
             division=self.proxies.basis,
             stopped=controls.stops(now) or "",
         )
         if pending is not None:
             message.pending_decision = resource_name("decisions", pending.number, self.id)
-        if loop.latest is not None:
-            message.latest_decision.CopyFrom(await self.decision(loop.latest))
+        if latest is not None:
+            message.latest_decision.CopyFrom(await self.decision(latest))
         return message
 
     async def decision(self, decision: Decision) -> pb.Decision:
         """Not to be changed: whoever watches is shown the same message. Over a thousand clusters
         it takes some ten milliseconds to write, in which xDS has to be served: on a thread."""
-        shown = self._shown.get("last")
-        if shown is None or shown.decision is not decision:
-            work = asyncio.to_thread(convert.decision_message, decision, self.id)
-            self._shown["last"] = shown = _Shown(decision, asyncio.ensure_future(work))
-        return await asyncio.shield(shown.message)
+        if self._last is None or self._last[0] is not decision:
+            writing = asyncio.to_thread(convert.decision_message, decision, self.id)
+            self._last = decision, asyncio.ensure_future(writing)
+        return await asyncio.shield(self._last[1])
 
     def state(self) -> tuple[object, ...]:
         """Differs when there is something new to be shown."""
