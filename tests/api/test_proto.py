@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from docs.write_api import PAGE, page
 from grpc_tools import protoc
 
 import eigenmesh
+from docs.write_api import PAGE, page
 from eigenmesh.api.client import MeshClient
 from eigenmesh.control.api_settings import ApiListen
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import typer
-from docs.write_cli import PAGE, page
 from typer.testing import CliRunner
 
+from docs.write_cli import PAGE, page
 from eigenmesh.cli.main import app
 from tests.test_architecture import modules_after
 

@@ -61,8 +61,7 @@ class Operator:
             for config in dump["configs"]
             for host in config["route_config"]["virtual_hosts"]
             for route in host["routes"]
-            if (split := route["route"].get("weighted_clusters"))
-            and host["name"] == stage.STEERED
+            if (split := route["route"].get("weighted_clusters")) and host["name"] == stage.STEERED
         }
 
     envoy: EnvoyProcess

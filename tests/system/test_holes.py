@@ -74,10 +74,11 @@ async def test_no_hole_in_the_data_moves_a_weight(stack: Stack) -> None:
         await until(lambda d: "newest sample is" in d.why)
         await until(lambda d: not d.missing)
 
-        since = len(made)
+        since, in_force = len(made), envoy_weights(stack)
         stack.envoy.kill()
         stack.envoy.start()
         await stack.envoy.ready()
+        assert envoy_weights(stack) == in_force, "a new Envoy begins with the plan in force"
         await until(lambda d: bool(d.missing), since)
         await until(lambda d: not d.missing)
     finally:
