@@ -77,7 +77,7 @@ def test_for_programs(journal: Path, tmp_path: Path) -> None:
     assert [one["number"] for one in found["decisions"]] == list(range(3, 13))
     assert found["would"]["largest"] > 0.1 > found["done"]["largest"] - 1e-9
     assert found["would"]["latency"] < found["done"]["latency"]
-    assert {one["solver"] for one in found["won"]} <= {"newton", "slsqp", "exhaustive"}
+    assert found["would"]["won"].keys() <= {"weights", "limits"}
     first = found["decisions"][0]
     assert abs(sum(first["would"]["weights"]["shop"].values()) - 1.0) < 1e-9
     assert first["done"]["action"] == "push"
@@ -92,7 +92,9 @@ def test_a_file_that_is_written_meanwhile(journal: Path) -> None:
 def test_circuits_may_be_asked(journal: Path) -> None:
     code, out, err = run(journal, "--solver", "variational", "--decisions", 2, "-o", "json")
     assert code == 0, err
-    asked = {c["solver"] for one in json.loads(out)["decisions"] for c in one["candidates"]}
+    asked = {
+        c["solver"] for one in json.loads(out)["decisions"] for c in one["would"]["candidates"]
+    }
     assert asked == {"born-machine", "qaoa"}
 
 

@@ -105,11 +105,6 @@ def as_dict(replay: Replay) -> dict[str, Any]:
         "skipped": dict(replay.skipped),
         "done": asdict(replay.done),
         "would": asdict(replay.would),
-        "won": [
-            {"part": part, "solver": solver, "decisions": count}
-            for (part, solver), count in replay.won.items()
-        ],
-        "solve_seconds": replay.seconds,
     }
 
 
@@ -129,7 +124,7 @@ def show(replay: Replay, console: Console | None = None) -> None:
     if moves:
         table = Table(title="decisions that push, here or there (ms: mean latency predicted)")
         table.title_justify = "left"
-        for name in ("decision", "did", "moved", "ms", "would", "moved", "ms", "difference"):
+        for name in ("decision", "did", "step", "ms", "would", "step", "ms", "difference"):
             table.add_column(name, justify="left" if name in ("did", "would") else "right")
         for turn in moves:
             done, would = turn.done, turn.would
@@ -152,12 +147,13 @@ def show(replay: Replay, console: Console | None = None) -> None:
     table.add_row("pushes", *(str(side.pushes) for side in sides))
     table.add_row("traffic moved", *(f"{side.moved:.1%}" for side in sides))
     table.add_row("largest move of a weight", *(f"{side.largest:.1%}" for side in sides))
+    table.add_row("solving, ms", *(_ms(side.seconds) for side in sides))
+    won = {(part, solver): None for side in sides for part in side.won for solver in side.won[part]}
+    for part, solver in won:
+        counts = (str(side.won.get(part, {}).get(solver, 0)) for side in sides)
+        table.add_row(f"{part} won by {solver}", *counts)
     console.print(table)
     lines = [f"{why}: {count} skipped" for why, count in replay.skipped.items()]
-    for (part, solver), count in replay.won.items():
-        lines.append(f"{part}: {solver} won {count}")
-    if replay.seconds is not None:
-        lines.append(f"solving took {1000 * replay.seconds:.0f} ms on average")
     lines.append("observations are those of what really ran, not of what would have")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -170,11 +166,6 @@ def _turn(turn: Turn) -> dict[str, Any]:
         "demand": turn.demand,
         "done": _of_side(turn.done),
         "would": _of_side(turn.would),
-        "solve_seconds": turn.seconds,
-        "candidates": [
-            {"part": c.part, "solver": c.solver, "objective": c.objective, "won": c.won}
-            for c in turn.candidates
-        ],
     }
 
 
@@ -188,6 +179,10 @@ def _of_side(side: Side) -> dict[str, Any]:
         "latency": side.latency,
         "moved": side.moved,
         "largest": side.largest,
+        "candidates": [
+            {name: getattr(c, name) for name in ("part", "solver", "objective", "seconds", "won")}
+            for c in side.candidates
+        ],
     }
 
 

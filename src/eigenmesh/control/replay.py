@@ -11,7 +11,6 @@ probes or rollbacks.
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,7 +42,8 @@ _AUTO = Controls(Mode.AUTO)
 class Side:
     """What was done, or would have been. plan: in force afterwards. objective, latency: seconds per
     request under it, without churn, by the window that followed; None if that cannot be told.
-    moved: share of the traffic that changes its cluster. largest: change of one weight."""
+    moved: share of the traffic that changes its cluster. largest: change of one weight. candidates:
+    of the solvers that were asked."""
 
     action: Action
     why: str
@@ -52,38 +52,38 @@ class Side:
     latency: float | None
     moved: float
     largest: float
+    candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One decision twice. demand: requests/s of the mesh. seconds: that solving took now.
-    candidates: of the solvers asked now; none if none was."""
+    """One decision twice. demand: requests/s of the mesh."""
 
     number: int
     time: float
     demand: float
     done: Side
     would: Side
-    seconds: float
-    candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True)
 class Total:
     """Of all turns of one side. latency, objective: seconds, means over requests. moved: of the
-    whole traffic, how often over. largest: change of one weight in one push."""
+    whole traffic, how often over. largest: change of one weight in one push. seconds: mean of what
+    the solvers took together. won: part -> solver -> in how many decisions its answer was taken."""
 
     pushes: int
     latency: float | None
     objective: float | None
     moved: float
     largest: float
+    seconds: float | None
+    won: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
 class Replay:
-    """skipped: why, and how many decisions could not be made anew. won: (part, solver) -> in how
-    many decisions its answer was taken."""
+    """skipped: why, and how many decisions could not be made anew."""
 
     turns: Sequence[Turn]
     skipped: Mapping[str, int] = field(default_factory=dict)
@@ -95,17 +95,6 @@ class Replay:
     @property
     def would(self) -> Total:
         return _total([(turn.demand, turn.would) for turn in self.turns])
-
-    @property
-    def won(self) -> Mapping[tuple[str, str], int]:
-        found = (c for turn in self.turns for c in turn.candidates if c.won)
-        return Counter((c.part, c.solver) for c in found)
-
-    @property
-    def seconds(self) -> float | None:
-        """Mean time that solving took."""
-        asked = [turn.seconds for turn in self.turns if turn.candidates]
-        return sum(asked) / len(asked) if asked else None
 
 
 def replay(
@@ -195,20 +184,20 @@ class _Player:
         done, would = self._done, self._would
         if decision.action in SETTLED:
             self._done = decision.plan
-        action, why, candidates, seconds = self._decide(decision)
+        action, why, candidates = self._decide(decision)
         judge = self._judge(after) or self._judge(decision)
         demands = decision.observation.demands
         return Turn(
             decision.number,
             decision.time,
             decision.observation.total_demand,
-            _side(decision.action, decision.why, done, self._done, demands, judge),
-            _side(action, why, would, self._would, demands, judge),
-            seconds,
-            candidates,
+            _side(
+                decision.action, decision.why, done, self._done, decision.candidates, demands, judge
+            ),
+            _side(action, why, would, self._would, candidates, demands, judge),
         )
 
-    def _decide(self, decision: Decision) -> tuple[Action, str, tuple[Candidate, ...], float]:
+    def _decide(self, decision: Decision) -> tuple[Action, str, tuple[Candidate, ...]]:
         """The tick of the loop, without what people and probes do in it."""
         settings, seen = self._settings, decision.observation
         assert seen is not None
@@ -217,7 +206,7 @@ class _Player:
         growth = self._surge.update(seen.demands)
         why = lacking(settings.topology, seen, decision.curves, policy, decision.time)
         if why is not None:
-            return Action.HOLD, why, (), 0.0
+            return Action.HOLD, why, ()
         try:
             problem = make_problem(
                 settings,
@@ -230,21 +219,19 @@ class _Player:
                 seed=decision.number,
             )
         except MeshError as error:
-            return Action.HOLD, str(error), (), 0.0
-        started = time.perf_counter()
+            return Action.HOLD, str(error), ()
         solution = self._solve(problem)
-        seconds = time.perf_counter() - started
         guarded = guard_solution(
             Objective(problem), solution, settings.topology, decision.curves, growth, policy
         )
         why, made = guarded.why, solution.candidates
         if not guarded.moves:
-            return Action.HOLD, why, made, seconds
+            return Action.HOLD, why, made
         if (stop := calendar.stops(policy, self._pushes, decision.time)) is not None:
-            return Action.RECOMMEND, f"{stop}, nothing pushed; {why}", made, seconds
+            return Action.RECOMMEND, f"{stop}, nothing pushed; {why}", made
         self._would = guarded.plan
         self._pushes.append(decision.time)
-        return Action.PUSH, why, made, seconds
+        return Action.PUSH, why, made
 
     def _judge(self, decision: Decision | None) -> Callable[[Plan], tuple[float, float]] | None:
         """Of a plan: objective and latency by what this decision knew; None if that is not
@@ -298,6 +285,7 @@ def _side(
     why: str,
     before: Plan,
     plan: Plan,
+    candidates: tuple[Candidate, ...],
     demands: Mapping[str, float],
     judge: Callable[[Plan], tuple[float, float]] | None,
 ) -> Side:
@@ -309,7 +297,7 @@ def _side(
         for cluster, weight in split.items()
     )
     share = moved / 2.0 / total if total > 0.0 else 0.0
-    return Side(action, why, plan, objective, latency, share, plan.distance(before))
+    return Side(action, why, plan, objective, latency, share, plan.distance(before), candidates)
 
 
 def _total(sides: Sequence[tuple[float, Side]]) -> Total:
@@ -320,10 +308,17 @@ def _total(sides: Sequence[tuple[float, Side]]) -> Total:
     ]
     requests = sum(demand for demand, _, _ in judged)
     known = requests > 0.0
+    asked = [side.candidates for _, side in sides if side.candidates]
+    won: dict[str, dict[str, int]] = {}
+    for winner in (c for candidates in asked for c in candidates if c.won):
+        part = won.setdefault(winner.part, {})
+        part[winner.solver] = part.get(winner.solver, 0) + 1
     return Total(
         pushes=sum(side.action in (Action.PUSH, Action.ROLLBACK) for _, side in sides),
         latency=sum(d * latency for d, latency, _ in judged) / requests if known else None,
         objective=sum(d * value for d, _, value in judged) / requests if known else None,
         moved=sum(side.moved for _, side in sides),
         largest=max((side.largest for _, side in sides), default=0.0),
+        seconds=sum(c.seconds for each in asked for c in each) / len(asked) if asked else None,
+        won=won,
     )
