@@ -30,6 +30,7 @@ from eigenmesh.mesh import (
     ClusterObservation,
     CurveEstimate,
     FastPolicy,
+    LatencyCurve,
     Observation,
     Plan,
 )
@@ -75,6 +76,27 @@ class _State:
     before: float = 0.0
     floor: float = 1.0
     quickest: float = math.inf
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What one window says of a cluster.
+
+    throughput: requests/s that come back, smoothed while it is suspected. latency, usual, allowed:
+    seconds: its mean, what the curve says, what is allowed. quickest: the least mean latency of
+    late; served_in: seconds that a request surely takes. full: its breaker turns requests away.
+    away: it runs away; certain: one window is enough to say so.
+    """
+
+    throughput: float
+    latency: float
+    usual: float
+    allowed: float
+    quickest: float
+    served_in: float
+    full: bool
+    away: bool
+    certain: bool
 
 
 class FastGuard:
@@ -154,15 +176,9 @@ class FastGuard:
             if s.limit is not None
         )
 
-    def _next(
-        self,
-        state: _State,
-        seen: ClusterObservation,
-        estimate: CurveEstimate,
-        whole: int,
-        observation: Observation,
-    ) -> _State:
-        curve = estimate.curve
+    def _look(
+        self, state: _State, seen: ClusterObservation, curve: LatencyCurve, window: float
+    ) -> _Window:
         throughput = seen.throughput
         if state.suspect:
             throughput = SMOOTH * seen.throughput + (1.0 - SMOOTH) * state.throughput
@@ -174,53 +190,80 @@ class FastGuard:
         # The curve of a full house may be one of few requests that take long: what the cluster can
         # do is what it did when it was quicker. What it never could is not asked for.
         quickest = min(AGEING * state.quickest, math.inf if seen.mean is None else seen.mean)
-        state = replace(state, quickest=quickest)
-        allowed = max(MEAN * self._slo, 1.5 * min(quickest, curve.t0))
+        served_in = min(quickest, curve.t0)
+        allowed = max(MEAN * self._slo, 1.5 * served_in)
         full = seen.breaker_errors > FULL * (seen.load + seen.breaker_errors)
         away = (full and latency > allowed) or (
             seen.in_flight > in_flight + SIGMAS * math.sqrt(in_flight + 1.0)
             and latency > self._policy.tolerance * usual
         )
-        suspect = state.suspect + 1 if away else 0
-        if full and away and seen.breaker_errors * observation.window >= MANY:
+        certain = full and away and seen.breaker_errors * window >= MANY
+        return _Window(
+            throughput, latency, usual, allowed, quickest, served_in, full, away, certain
+        )
+
+    def _next(
+        self,
+        state: _State,
+        seen: ClusterObservation,
+        estimate: CurveEstimate,
+        whole: int,
+        observation: Observation,
+    ) -> _State:
+        """After one more window; whole: the plan's limit."""
+        curve = estimate.curve
+        now = self._look(state, seen, curve, observation.window)
+        suspect = state.suspect + 1 if now.away else 0
+        if now.certain:
             suspect = max(suspect, IN_A_ROW)
-        floor = FADING * state.floor
-        state = replace(state, before=FADING * state.before)
-        if full and state.limit is not None and throughput < IDLE * state.before:
+        floor, before = FADING * state.floor, FADING * state.before
+        state = replace(
+            state, quickest=now.quickest, throughput=now.throughput, floor=floor, before=before
+        )
+        if now.full and state.limit is not None and now.throughput < IDLE * before:
             # It gets less done with fewer requests: they were being served, not waiting.
-            floor = min(whole, state.limit * state.before / max(throughput, 1e-9))
-            raised = max(math.ceil(floor), state.limit)
-            return replace(state, suspect=0, throughput=throughput, floor=floor, limit=raised)
-        state = replace(state, floor=floor)
-        least = max(self._min_limit, math.ceil(max(self._policy.lowest * whole, floor)))
-        # Fewer than are surely served at once (Little's law) would leave the upstream idle.
-        least = min(whole, max(least, math.ceil(throughput * min(quickest, curve.t0))))
+            floor = min(whole, state.limit * before / max(now.throughput, 1e-9))
+            return replace(state, suspect=0, floor=floor, limit=max(math.ceil(floor), state.limit))
         if suspect >= IN_A_ROW:
-            share = min(1.0, throughput / curve.capacity)
-            in_time = throughput * allowed if full else math.inf
-            now = whole if state.limit is None else state.limit
-            wanted = max(least, math.ceil(now / 2), math.floor(min(whole * share, in_time)))
-            if wanted < now:
-                slow = "no answers" if seen.mean is None else f"latency {1e3 * latency:.0f} ms"
-                why = (
-                    f"{slow} where the curve says {1e3 * usual:.0f} ms, {throughput:.0f} "
-                    f"requests/s come back of {curve.capacity:.0f}"
-                    + (f", {seen.breaker_errors:.0f} are turned away" if full else "")
-                )
-                since = observation.time if state.limit is None else state.since
-                before = max(state.before, min(throughput, seen.throughput))
+            limit = whole if state.limit is None else state.limit
+            wanted = max(
+                self._least(now, floor, whole), math.ceil(limit / 2), _served(now, curve, whole)
+            )
+            if wanted < limit:
                 return replace(
                     state,
                     suspect=suspect,
-                    throughput=throughput,
                     limit=wanted,
-                    since=since,
-                    why=why,
-                    before=before,
+                    since=observation.time if state.limit is None else state.since,
+                    why=_why(now, seen, curve),
+                    before=max(before, min(now.throughput, seen.throughput)),
                 )
-        if away or state.limit is None or (full and latency > ROOM * allowed):
-            return replace(state, suspect=suspect, throughput=throughput)
-        return replace(_back(state, whole), suspect=0, throughput=throughput)
+        if now.away or state.limit is None or (now.full and now.latency > ROOM * now.allowed):
+            return replace(state, suspect=suspect)
+        return replace(_back(state, whole), suspect=0)
+
+    def _least(self, now: _Window, floor: float, whole: int) -> int:
+        """Nothing is lowered below it."""
+        least = max(self._min_limit, math.ceil(max(self._policy.lowest * whole, floor)))
+        # Fewer than are surely served at once (Little's law) would leave the upstream idle.
+        return min(whole, max(least, math.ceil(now.throughput * now.served_in)))
+
+
+def _served(now: _Window, curve: LatencyCurve, whole: int) -> int:
+    """What is called for by what comes back: its share of the limit, or as many as are served in
+    the time that is allowed."""
+    share = min(1.0, now.throughput / curve.capacity)
+    in_time = now.throughput * now.allowed if now.full else math.inf
+    return math.floor(min(whole * share, in_time))
+
+
+def _why(now: _Window, seen: ClusterObservation, curve: LatencyCurve) -> str:
+    slow = "no answers" if seen.mean is None else f"latency {1e3 * now.latency:.0f} ms"
+    turned = f", {seen.breaker_errors:.0f} are turned away" if now.full else ""
+    return (
+        f"{slow} where the curve says {1e3 * now.usual:.0f} ms, {now.throughput:.0f} "
+        f"requests/s come back of {curve.capacity:.0f}{turned}"
+    )
 
 
 def _back(state: _State, whole: int) -> _State:
