@@ -16,6 +16,7 @@ from eigenmesh.control.audit import AuditEntry
 from eigenmesh.guard.controls import Controls, Mode
 from eigenmesh.mesh import Action, Plan
 from eigenmesh.v1 import mesh_pb2 as pb
+from eigenmesh.v1 import operations_service_pb2
 
 from .stage import Stage
 
@@ -119,6 +120,44 @@ async def test_back_to_an_older_plan_and_to_the_operators_own(
         await client.roll_back(99)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     assert (await newest(client)).outcome == "decision 99 is not in the journal"
+
+
+async def test_every_write_is_one_entry_with_the_name_of_its_call(
+    stage: Stage, client: MeshClient
+) -> None:
+    loop, tick = stage.simulation.loop, stage.simulation.tick
+    guard = replace(loop.settings.guard, canaries={("shop", "c"): 0.9})
+    loop.settings = replace(loop.settings, guard=guard)
+
+    async def waiting() -> None:
+        """For a yes."""
+        await client.set_mode("approve")
+        loop.plan = Plan({"shop": {"a": 0.2, "b": 0.2, "c": 0.6}}, loop.plan.limits)
+        assert (await tick()).action is Action.AWAIT
+
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "SetMode": lambda: client.set_mode("auto"),
+        "Pause": client.pause,
+        "Resume": client.resume,
+        "Freeze": lambda: client.freeze(timedelta(seconds=1)),
+        "Pin": lambda: client.pin("shop", {"a": 0.5}),
+        "Unpin": lambda: client.unpin("shop"),
+        "Promote": lambda: client.promote("shop", "c"),
+        "SetPolicy": lambda: client.set_policy({"max_step": 0.2}),
+        "Approve": client.approve,
+        "Reject": client.reject,
+        "RollBack": lambda: client.roll_back(2),
+        "Restore": client.restore,
+    }
+    [service] = operations_service_pb2.DESCRIPTOR.services_by_name.values()
+    assert set(calls) == set(service.methods_by_name)
+    for name, call in calls.items():
+        if name in ("Approve", "Reject"):
+            await waiting()
+        before = len(stage.journal.audit())
+        await call()
+        new = stage.journal.audit()[: len(stage.journal.audit()) - before]
+        assert [(e.action, e.who, e.outcome) for e in new] == [(name, "local", "ok")]
 
 
 async def test_what_the_guard_refuses_is_on_record_and_changes_nothing(
