@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import math
 from dataclasses import replace
@@ -265,3 +266,74 @@ def test_steering_by_the_estimates_comes_near_the_optimum(seed: int) -> None:
     assert min(c for c in changes if c is not None) in (52.0, 54.0, 56.0)
     for name, server in DEGRADED.items():
         assert last.estimates[name].curve.capacity == pytest.approx(server.capacity, rel=0.12)
+
+
+def full_house(
+    slots: int, service: float, rate: float, first: int, seed: int = 0
+) -> list[tuple[float, float]]:
+    """(t0, capacity) as they are learned in windows of five seconds of a queue that is overloaded
+    from the start, while its limit follows the knee of the curve from `first` on."""
+    rng, estimator = np.random.default_rng(seed), Estimator()
+    limit, now, learned = first, 0.0, []
+    busy: list[tuple[float, float]] = []  # (leaves, came)
+    free = [0.0] * slots
+    for tick in range(30):
+        end, rejected, sent = now + 5.0, 0, 0
+        left: list[float] = []
+        came = now + rng.exponential(1.0 / rate)
+        while came < end:
+            while busy and busy[0][0] <= came:
+                leaves, since = heapq.heappop(busy)
+                left.append(leaves - since)
+            if len(busy) >= limit:
+                rejected += 1
+            else:
+                sent += 1
+                leaves = max(came, heapq.heappop(free)) + rng.exponential(service)
+                heapq.heappush(free, leaves)
+                heapq.heappush(busy, (leaves, came))
+            came += rng.exponential(1.0 / rate)
+        while busy and busy[0][0] <= end:
+            leaves, since = heapq.heappop(busy)
+            left.append(leaves - since)
+        now = end
+        seen = ClusterObservation(
+            sent / 5.0,
+            len(left) / 5.0,
+            float(np.mean(left)) if left else None,
+            float(len(busy)),
+            breaker_errors=rejected / 5.0,
+        )
+        observation = Observation(now, 5.0, {"q": seen}, {"r": rate})
+        curve = estimator.update(observation, limits={"q": float(limit)})["q"].curve
+        learned.append((curve.t0, curve.capacity))
+        if tick >= 3:
+            wanted = math.ceil(1.25 * curve.in_flight(0.8 * curve.capacity))
+            limit = int(min(max(wanted, limit // 2, 2), 2 * limit))
+    return learned
+
+
+@pytest.mark.parametrize(
+    ("slots", "service", "off"), [(8, 0.04, 0.3), (100, 0.5, 0.3), (2, 0.01, 1)]
+)
+@pytest.mark.parametrize("first", [300, 1024])
+def test_what_is_service_and_what_is_waiting_is_told_by_the_limit(
+    slots: int, service: float, off: float, first: int
+) -> None:
+    # Of two slots the lowest limit that is tried is four: it takes twice the service at most.
+    capacity = slots / service
+    learned = full_house(slots, service, 1.3 * capacity, first)
+    t0, found = learned[-1]
+    assert t0 == pytest.approx(service, rel=off)
+    assert found == pytest.approx(capacity, rel=0.1)
+
+
+def test_between_two_limits_nothing_is_learned_of_what_is_turned_away() -> None:
+    estimator = Estimator()
+    for tick in range(5):
+        seen = ClusterObservation(100.0, 100.0, 0.02, 2.0)
+        estimator.update(Observation(5.0 * (tick + 1), 5.0, {"q": seen}, {}))
+    before = estimator.estimates["q"]
+    draining = ClusterObservation(20.0, 90.0, 1.5, 20.0, breaker_errors=80.0)
+    estimator.update(Observation(30.0, 5.0, {"q": draining}, {}), limits={"q": None})
+    assert estimator.estimates["q"] == before

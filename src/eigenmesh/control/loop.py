@@ -21,10 +21,7 @@ from eigenmesh.control.audit import AuditEntry
 from eigenmesh.control.deciding import Decider
 from eigenmesh.control.journal import Journal, JournalWriteError
 from eigenmesh.control.metrics import Metrics
-from eigenmesh.control.proposal import (
-    LoopSettings,
-    Solver,
-)
+from eigenmesh.control.proposal import LoopSettings, Solver, let_in, meanwhile
 from eigenmesh.control.trial import Trial
 from eigenmesh.guard import FastGuard, Storm
 from eigenmesh.guard.controls import Controls, Mode, effective, hear, known_part, part
@@ -113,6 +110,7 @@ class ControlLoop:
         self.storm = storm or Storm(settings.guard.storm)
         self.fast = fast
         self.curves: Mapping[str, CurveEstimate] = {}
+        self._let_in: Mapping[str, float] = {}
         self.pushes = deque(pushes, maxlen=_PUSHES)
         self.solver = solver
         self.journal = journal
@@ -304,13 +302,26 @@ class ControlLoop:
             await self._observed(observation)
         log.debug("tick", stage="estimating")
         # Numpy on a thread: the fit of many clusters must not hold up xDS.
-        curves = await asyncio.to_thread(self.estimator.update, observation, self.plan.weights)
+        limits = meanwhile(self._let_in, self._lets_in())
+        curves = await asyncio.to_thread(
+            self.estimator.update, observation, self.plan.weights, limits
+        )
         self.curves = curves
         self.number += 1
         decision = await self.decider.decide(observation, dict(curves))
         decision = replace(decision, seconds=time.monotonic() - started)
+        self._let_in = self._lets_in()
         await self._remember(decision)
         return decision
+
+    def _lets_in(self) -> dict[str, float]:
+        """Cluster -> requests in flight that are let in now, where that is decided here."""
+        plan = self.plan
+        if self.mode is Mode.AUTO:
+            plan = self.storm.over(plan)
+            if self.fast is not None:
+                plan = self.fast.over(plan)
+        return let_in(plan, self.settings)
 
     def calm(self, observation: Observation) -> None:
         """A retry storm is damped before anything else, whatever becomes of this tick."""

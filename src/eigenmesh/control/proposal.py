@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -10,6 +11,7 @@ from eigenmesh.guard import Guarded, LimitRange, admit
 from eigenmesh.guard.surge import draw
 from eigenmesh.mesh import (
     ENVOY_DEFAULT_LIMITS,
+    BreakerLimits,
     CurveEstimate,
     Cut,
     GuardPolicy,
@@ -24,6 +26,8 @@ from eigenmesh.optimize.problem import CircuitSettings, Problem, Solution
 KNOWN = 0.5
 """Stated error of a capacity below which it says what limit is too high."""
 
+SAME = 1.3
+"""Factor by which a limit may move within a window that is judged as if it had not."""
 MOSTLY = 0.5
 """Fraction of failures from which on a cluster has to be left in a hurry."""
 
@@ -36,7 +40,8 @@ class Solver(Protocol):
 class LoopSettings:
     """interval, solve_timeout, refusal_pause: seconds. mesh_hash: identity of routes and clusters.
 
-    refusal_pause: how long nothing is pushed after the Envoys refused a plan.
+    refusal_pause: how long nothing is pushed after the Envoys refused a plan. own_limits: the
+    operator's own, by cluster.
     """
 
     topology: Topology
@@ -48,6 +53,7 @@ class LoopSettings:
     mesh_hash: str
     circuits: CircuitSettings = field(default_factory=CircuitSettings)
     refusal_pause: float = 60.0
+    own_limits: Mapping[str, BreakerLimits] = field(default_factory=dict)
 
 
 def make_problem(
@@ -122,6 +128,28 @@ def guard_solution(
     bad = [name for name, part in failures.items() if part > MOSTLY]
     guarded = admit(topology, incumbent, wanted, policy, objective.of_plan, ranges, bad)
     return replace(guarded, cuts=(*drawn, *guarded.cuts))
+
+
+def let_in(plan: Plan, settings: LoopSettings) -> dict[str, float]:
+    """Cluster -> requests in flight that the plan lets in, where that is not the operator's."""
+    return {
+        name: float(limits.max_requests)
+        for name, limits in plan.limits.items()
+        if limits != settings.own_limits.get(name, ENVOY_DEFAULT_LIMITS)
+        and name not in settings.topology.adaptive
+    }
+
+
+def meanwhile(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float | None]:
+    """What was let in between two moments; None where that is two things."""
+    found: dict[str, float | None] = {}
+    for name in before.keys() | now.keys():
+        old, new = before.get(name), now.get(name)
+        if old is None or new is None or not 1.0 / SAME < new / old < SAME:
+            found[name] = None
+        else:
+            found[name] = math.sqrt(old * new)
+    return found
 
 
 def movable(plan: Plan, topology: Topology) -> Plan:

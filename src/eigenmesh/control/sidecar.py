@@ -384,6 +384,7 @@ def loop_settings(settings: Settings) -> LoopSettings:
         solver=model.solver,
         circuits=model.circuits.settings(),
         mesh_hash=mesh_hash(settings.topology),
+        own_limits=settings.groups.original_plan().limits,
     )
 
 

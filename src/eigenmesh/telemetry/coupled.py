@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from eigenmesh.mesh import ClusterObservation, CurveEstimate, Observation, Topology
-from eigenmesh.telemetry.estimator import Estimator, Tuning
+from eigenmesh.telemetry.estimator import Estimator, Limits, Tuning
 from eigenmesh.telemetry.transient import Candidates
 from eigenmesh.telemetry.window import TAILS, Window
 
@@ -81,14 +81,16 @@ class CoupledEstimator:
             found |= host.estimates
         return found
 
-    def update(self, observation: Observation, weights: Weights) -> Mapping[str, CurveEstimate]:
-        """Learns from one window, in which these weights (route -> cluster -> fraction) were in
-        force; observations come in the order of time."""
+    def update(
+        self, observation: Observation, weights: Weights, limits: Limits | None = None
+    ) -> Mapping[str, CurveEstimate]:
+        """Learns from one window, in which these weights (route -> cluster -> fraction) and limits
+        (`Estimator.update`) were in force; observations come in the order of time."""
         if self._ratios:
             self._learn_ratios(observation)
         own, noise = own_time(self.topology, observation, weights)
         rest = {n: seen for n, seen in own.items() if n not in self._on_hosts}
-        self._apart.update(replace(observation, clusters=rest), noise)
+        self._apart.update(replace(observation, clusters=rest), noise, limits)
         for host in self._hosts.values():
             host.update(observation, own, noise)
         self._resolve()

@@ -16,7 +16,7 @@ from eigenmesh.telemetry.change import ChangeDetector
 from eigenmesh.telemetry.history import KEPT, Span, inside, total_age
 from eigenmesh.telemetry.posterior import Posterior, Prior
 from eigenmesh.telemetry.tails import Tails
-from eigenmesh.telemetry.window import Window
+from eigenmesh.telemetry.window import REJECTING, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,12 @@ class Tuning:
     worst_success: float = 0.8
     t0_floor: float = 0.02
     capacity_floor: float = 0.03
+
+
+Limits = Mapping[str, float | None]
+UNKNOWN = math.inf
+MOSTLY_OUT = 1.25
+"""Times the limit: what is still in flight of a larger one."""
 
 
 class _Learner:
@@ -124,11 +130,16 @@ class Estimator:
         return {name: learner.estimate for name, learner in self._learners.items()}
 
     def update(
-        self, observation: Observation, noise: Mapping[str, float] | None = None
+        self,
+        observation: Observation,
+        noise: Mapping[str, float] | None = None,
+        limits: Limits | None = None,
     ) -> Mapping[str, CurveEstimate]:
         """Learns from one window; observations come in the order of time.
 
-        noise: cluster -> relative error of its mean latency beyond what its load explains.
+        noise: cluster -> relative error of its mean latency beyond what its load explains. limits:
+        cluster -> requests that were let in at once (None: that changed within the window); a
+        cluster without has one that is not known.
         """
         gap = abs(observation.time - observation.window - self._time)
         if gap > 0.5 * observation.window:
@@ -138,7 +149,8 @@ class Estimator:
             if seen.throughput <= 0 and seen.load <= 0:
                 continue
             spans = self._spans.setdefault(name, [])
-            window = self._window(seen, observation.window, spans)
+            limit = (limits or {}).get(name, UNKNOWN)
+            window = self._window(seen, observation.window, spans, limit)
             spans.insert(0, (seen.load, observation.window))
             del spans[KEPT:]
             if window is not None:
@@ -184,7 +196,9 @@ class Estimator:
             posterior = Posterior(self._prior(name, window.mean), [window], self._tuning.memory)
             self._learners[name] = _Learner(window.mean, posterior, self._tuning)
 
-    def _window(self, seen: ClusterObservation, seconds: float, spans: list[Span]) -> Window | None:
+    def _window(
+        self, seen: ClusterObservation, seconds: float, spans: list[Span], limit: float | None
+    ) -> Window | None:
         margin = 1.0 - self._tuning.worst_success
         weight = max(0.0, 1.0 - (1.0 - seen.success_rate) / margin)
         if weight <= 0.0:
@@ -197,7 +211,12 @@ class Estimator:
             seen.in_flight,
             weight=weight,
             rejected=seen.breaker_errors,
+            limit=None if limit == UNKNOWN else limit,
         )
+        turned_away = seen.breaker_errors > REJECTING * (seen.load + seen.breaker_errors)
+        if turned_away and (limit is None or window.start > MOSTLY_OUT * limit):
+            # On the way from one limit to another it is neither this house nor that.
+            return None
         if seen.mean is None:
             return window
         now = (seen.load, seconds)

@@ -36,7 +36,8 @@ class Window:
 
     mean: seconds that requests spent inside the window, per completion (see `history`); None when
     that is not known; blur: its relative error. weight: 0 to 1, how far it is to be believed.
-    rejected: requests/s that Envoy's own breaker turned away.
+    rejected: requests/s that Envoy's own breaker turned away. limit: how many requests it let in
+    at once, where that is known.
     """
 
     seconds: float
@@ -47,6 +48,7 @@ class Window:
     blur: float = 0.0
     weight: float = 1.0
     rejected: float = 0.0
+    limit: float | None = None
 
     @property
     def start(self) -> float:
@@ -75,6 +77,8 @@ def log_likelihood(candidates: Candidates, window: Window) -> Array:
     """Log probability density of what the window showed, for every candidate."""
     part = window.rejected / max(window.throughput + window.rejected, 1e-12)
     if part > REJECTING and window.mean is not None:
+        if window.limit is not None:
+            return window.weight * _held(candidates, window, window.limit, window.mean)
         return window.weight * _cut(candidates, window, part, window.mean)
     p = candidates.predict(
         window.start, window.load, window.seconds, window.completions, window.blur
@@ -83,6 +87,24 @@ def log_likelihood(candidates: Candidates, window: Window) -> Array:
     if window.mean is not None:
         log = log + _student(math.log(window.mean), p.mean, p.mean_spread)
     return window.weight * log
+
+
+def _held(candidates: Candidates, window: Window, limit: float, mean: float) -> Array:
+    """Of a queue that a known limit cuts: what it turned away and how long the rest took.
+
+    A house that is full takes its size over the capacity, however much of that is waiting: what
+    tells service from waiting is whether less is done when less is let in.
+    """
+    t0, capacity = candidates.t0, candidates.capacity
+    arrivals = window.load + window.rejected
+    part = min(window.rejected / arrivals, ALL)
+    count = max(1.0, arrivals * window.seconds)
+    relative = math.hypot(CUT_SPREAD, math.sqrt(part / (count * (1.0 - part))))
+    turned = np.clip(blocked_fraction(arrivals, t0, capacity, limit), 0.0, ALL)
+    log = _student(math.log1p(-part), np.log1p(-turned), np.full(t0.shape, relative))
+    blur = math.hypot(MEAN_SPREAD, window.blur, max(1.0, window.completions) ** -0.5)
+    latency = np.log(admitted_latency(arrivals, t0, capacity, limit))
+    return log + _student(math.log(mean), latency, np.full(t0.shape, blur))
 
 
 def _cut(candidates: Candidates, window: Window, part: float, mean: float) -> Array:
