@@ -35,6 +35,12 @@ envoy:
 """
 
 
+@pytest.fixture(autouse=True)
+def _not_nicer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command runs in this process, whose later tests have to be as quick as the others."""
+    monkeypatch.setattr("os.nice", lambda _: 0)
+
+
 @pytest.fixture
 async def journal(tmp_path: Path) -> Path:
     path = tmp_path / "journal.sqlite"
