@@ -14,5 +14,5 @@ def test_every_figure_is_there(tmp_path: Path) -> None:
     at = journal.full(tmp_path, 0.5)
     assert at["closed, MB"] <= at["megabytes"]
     assert at["kept"]["evidence"] < at["kept"]["decisions"] <= at["decisions"]
-    text = journal.table({"meshes": [one], "full": at})
+    text = journal.table({"meshes": [one], "full": at, "load average": 0.0})
     assert "| 3 | " in text
