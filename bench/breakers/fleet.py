@@ -4,9 +4,9 @@
 
 The proxies bring 70, 20 and 10% of 1.3 times what the cluster can serve; after a third of the run
 the first and the last have changed places; after two thirds the last one, which has 70% then, is
-killed and its traffic gone. What the cluster may safely have in flight is 3 knees of its curve: the
-same limit on every proxy lets in three times that, and a third each turns away what others have
-room for.
+killed and its traffic gone. What the cluster may safely have in flight is 2 knees of its curve,
+which it serves within the target even when that is full: the same limit on every proxy lets in
+three times that, and a third each turns away what others have room for.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PROXIES = 3
 BED = Bed((UPSTREAM,), proxies=PROXIES)
 SHARES = (0.7, 0.2, 0.1)
 LOAD = 1.3
-SAFE = 3 * knee(UPSTREAM)
+SAFE = 2 * knee(UPSTREAM)
 """Requests in flight at the cluster."""
 SAFELY = {float(SAFE): "safe"}
 
