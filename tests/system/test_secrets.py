@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import yaml
 from aiohttp import web
@@ -26,6 +27,7 @@ from eigenmesh.demo import stage
 from eigenmesh.demo.processes import ChildProcess, EnvoyProcess, http_get
 from tests.certificates import make_authority, make_certificate
 
+WRITER, STRANGER = "writer-Qs8bK1", "stranger-Ud2gJ6"
 BEARER = "bearer-Zk3vQ9"
 PASSWORD = "password-Xw7pL2"
 MISPLACED = "misplaced-Ht5rN8"
@@ -105,6 +107,10 @@ async def test_no_secret_is_in_anything_that_is_written(
     if "bearer" in credentials:
         credentials = {"bearer": {"file": str(tmp_path / "bearer")}}
     document["telemetry"]["prometheus"] |= credentials
+    (tmp_path / "writer").write_text(WRITER)
+    document["api"]["tokens"] = [
+        {"name": "writer", "role": "write", "file": str(tmp_path / "writer")}
+    ]
     document["xds"]["tls"] = {
         "certificate": str(tmp_path / "server.crt"),
         "private_key": str(tmp_path / "server.key"),
@@ -165,16 +171,24 @@ async def test_no_secret_is_in_anything_that_is_written(
         await until(lambda: "settings refused" in log())
 
         written = {"metrics": http_get(ports.http, "/metrics")[1]}
-        async with MeshClient(f"127.0.0.1:{ports.api}") as client:
-            decision = await client.get_decision()
-            written["API"] = str(await client.get_mesh()) + str(decision)
+        address = f"127.0.0.1:{ports.api}"
+        async with MeshClient(address, token=STRANGER) as client:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await client.get_mesh()
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        async with MeshClient(address, token=WRITER) as client:
+            answers: list[object] = [await client.pause("to be audited")]
+            answers += [await client.get_mesh(), await client.get_decision()]
+            answers += [entry async for entry in client.list_audit_entries()]
+        assert "to be audited" in str(answers)
+        written["API"] = f"{answers} {refused.value.details()} {refused.value.trailing_metadata()}"
         written["config_dump"] = envoy.admin("/config_dump?include_eds")
     written["log"] = log()
     written["journal"] = everything(tmp_path / "journal.sqlite")
     assert "401" in written["journal"], "the refusal itself is to be seen"
     assert '"own"' in written["config_dump"]
 
-    secrets = [BEARER, PASSWORD, MISPLACED, *key_lines(tmp_path)]
+    secrets = [WRITER, STRANGER, BEARER, PASSWORD, MISPLACED, *key_lines(tmp_path)]
     secrets += [credential.split()[-1] for credential in shown]
     for where, text in written.items():
         for secret in secrets:
