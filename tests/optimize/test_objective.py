@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from eigenmesh.mesh import (
     Bounds,
     BreakerLimits,
+    Cluster,
     GuardPolicy,
+    LatencyCurve,
     ObjectivePolicy,
     Plan,
     Route,
@@ -436,3 +438,23 @@ def test_a_large_mesh_costs_its_edges(make_mesh: Make) -> None:
     assert large.evaluate(np.tile(w, 40), np.tile(limits, 40)) == pytest.approx(
         float(small.evaluate(w, limits)), rel=1e-12
     )
+
+
+def test_a_limit_has_room_for_the_peaks_of_late_while_they_are_within_the_capacity() -> None:
+    topology = Topology((Cluster("a"),), (Route("r", ("a",)),))
+    policy = ObjectivePolicy(slo=0.1)
+    problem = Problem(
+        topology,
+        {"r": 33.0},
+        {"a": LatencyCurve(0.04, 100.0)},
+        Plan.equal(topology),
+        objective=policy,
+    )
+    objective = Objective(problem)
+    steady, _ = objective.limit_ranges(problem.incumbent, 0.005)["a"]
+    peaks, _ = objective.limit_ranges(problem.incumbent, 0.005, {"r": 85.0})["a"]
+    beyond, _ = objective.limit_ranges(problem.incumbent, 0.005, {"r": 150.0})["a"]
+    assert peaks > steady
+    assert float(blocked_fraction(85.0, 0.04, 100.0, peaks)) <= 0.005
+    # What is beyond the capacity has to be turned away anyway, in time.
+    assert beyond <= 100.0 * policy.slo

@@ -23,6 +23,7 @@ from eigenmesh.control.trial import within
 from eigenmesh.guard import Prober, calendar, lacking
 from eigenmesh.guard.admit import step
 from eigenmesh.guard.controls import Mode, part
+from eigenmesh.guard.peaks import Peaks
 from eigenmesh.guard.surge import Surge
 from eigenmesh.mesh import (
     Action,
@@ -54,6 +55,7 @@ class Decider:
         self._loop = loop
         self._forecast = Forecast()
         self._surge = Surge()
+        self.peaks = Peaks()
         self.prober = Prober(loop.settings.topology, loop.settings.guard)
         self._expected: Mapping[str, float] = {}
         self._rollbacks: deque[float] = deque(maxlen=_ROLLBACKS)
@@ -75,6 +77,7 @@ class Decider:
             self._refusal = (until + seconds, why)
         self._rollbacks = deque((time + seconds for time in self._rollbacks), maxlen=_ROLLBACKS)
         self.prober.shift(seconds)
+        self.peaks.shift(seconds)
 
     async def decide(
         self, observation: Observation, curves: Mapping[str, CurveEstimate]
@@ -83,6 +86,7 @@ class Decider:
         settings, now = loop.settings, loop.clock()
         self._expected = self._forecast.update(observation.demands, observation.window)
         growth = self._surge.update(observation.demands)
+        self.peaks.update(observation.demands, observation.time)
         if loop.controls.target is not None:
             return await self._go_back(loop.controls.target, observation, curves)
         # A cluster that fails is left at once, whatever became of the last plan.
@@ -119,7 +123,15 @@ class Decider:
             loop.metrics.solver_failures.inc()
             log.warning("solver failed", error=str(error))
             return self._hold(f"the solver failed: {error}", observation, curves)
-        guarded = guard_solution(objective, solution, settings.topology, curves, growth, policy)
+        guarded = guard_solution(
+            objective,
+            solution,
+            settings.topology,
+            curves,
+            growth,
+            self.peaks.over(self._expected),
+            policy,
+        )
         decision = self._decision(
             Action.HOLD, guarded.why, observation, curves, loop.plan, solution
         )

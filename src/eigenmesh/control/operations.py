@@ -223,7 +223,13 @@ class Operations:
         solution = await loop.solver.solve(problem, loop.settings.solve_timeout)
         objective = Objective(problem)
         guarded = guard_solution(
-            objective, solution, loop.settings.topology, loop.curves, {}, loop.policy
+            objective,
+            solution,
+            loop.settings.topology,
+            loop.curves,
+            {},
+            loop.decider.peaks.over(problem.demands),
+            loop.policy,
         )
         return Decision(
             number=0,

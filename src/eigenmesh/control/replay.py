@@ -25,6 +25,7 @@ from eigenmesh.control.proposal import (
 )
 from eigenmesh.guard import calendar, lacking
 from eigenmesh.guard.controls import Controls, Mode, effective
+from eigenmesh.guard.peaks import Peaks
 from eigenmesh.guard.surge import Surge
 from eigenmesh.mesh import Action, Candidate, Decision, MeshError, Plan, Topology
 from eigenmesh.optimize import portfolio
@@ -176,7 +177,7 @@ class _Player:
         self._settings = settings
         self._done = self._would = start
         self._solve = solve
-        self._forecast, self._surge = Forecast(), Surge()
+        self._forecast, self._surge, self._peaks = Forecast(), Surge(), Peaks()
         self._pushes: deque[float] = deque(maxlen=_PUSHES)
 
     def turn(self, decision: Decision, after: Decision | None) -> Turn:
@@ -204,6 +205,7 @@ class _Player:
         policy = effective(settings.guard, _AUTO, self._would)
         expected = self._forecast.update(seen.demands, seen.window)
         growth = self._surge.update(seen.demands)
+        self._peaks.update(seen.demands, seen.time)
         why = lacking(settings.topology, seen, decision.curves, policy, decision.time)
         if why is not None:
             return Action.HOLD, why, ()
@@ -222,7 +224,13 @@ class _Player:
             return Action.HOLD, str(error), ()
         solution = self._solve(problem)
         guarded = guard_solution(
-            Objective(problem), solution, settings.topology, decision.curves, growth, policy
+            Objective(problem),
+            solution,
+            settings.topology,
+            decision.curves,
+            growth,
+            self._peaks.over(problem.demands),
+            policy,
         )
         why, made = guarded.why, solution.candidates
         if not guarded.moves:

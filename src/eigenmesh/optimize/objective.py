@@ -42,7 +42,7 @@ whose plan has no limit is taken to have Envoy's default of 1,024 requests
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -340,22 +340,31 @@ class Objective:
         latency = visits * self.queues.time(load, felt, limits).sum() / admitted.sum()
         return float(latency), float(1.0 - admitted.sum() / load.sum())
 
-    def limit_ranges(self, plan: Plan, probability: float) -> dict[str, tuple[int, int]]:
+    def limit_ranges(
+        self, plan: Plan, probability: float, peaks: Mapping[str, float] | None = None
+    ) -> dict[str, tuple[int, int]]:
         """Cluster -> the smallest limit that turns away at most this fraction of what the plan
-        sends to it at the observed demand (1 where that is near its capacity or beyond: then
-        something has to be turned away), or lets a full house be as slow as the SLO; and the
-        highest rung."""
+        sends to it, and the highest rung. peaks: route -> the largest demand of late (requests/s).
+
+        Where the peaks are within its capacity, that is of the peaks. Where they are not, some of
+        them has to be turned away anyway: then it is of the observed demand, and no more than what
+        gets through a full house within the SLO; and 1 where that is near the capacity, too.
+        """
         loads = self.loads(self.weights_of(plan))
-        felt = self.queues.felt(loads, loads)
+        felt, own = self.queues.felt(loads, loads), self.queues
+        demands = dict(zip(self.routes, self.demands.tolist(), strict=True))
+        usual, most = plan.loads(demands), plan.loads({**demands, **(peaks or {})})
         found = {}
         for k, name in enumerate(self.clusters):
-            least, own = 1, self.queues
             load, t0, capacity = float(felt[k]), float(own.t0[k]), float(own.capacity[k])
-            if load < NORMAL * capacity:
-                least = least_limit(load, t0, capacity, probability)
-                # On a shared host only a part of that queue is the cluster's own.
-                part = float(loads[k]) / load if load > 0.0 else 1.0
-                least = math.ceil(least * part * float(own.occupied[k]))
+            # On a shared host only a part of that queue is the cluster's own.
+            part = (float(loads[k]) / load if load > 0.0 else 1.0) * float(own.occupied[k])
+            peak = load * max(1.0, most.get(name, 0.0) / max(usual.get(name, 0.0), 1e-9))
+            least = 1
+            if peak < NORMAL * capacity:
+                least = math.ceil(least_limit(peak, t0, capacity, probability) * part)
+            elif load < NORMAL * capacity:
+                least = math.ceil(least_limit(load, t0, capacity, probability) * part)
                 # Who has to wait for longer than is allowed had better be turned away.
                 least = min(least, max(1, math.floor(capacity * self.policy.slo)))
             found[name] = least, int(self.ladder[k, -1])

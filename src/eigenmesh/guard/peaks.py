@@ -1,0 +1,33 @@
+"""The largest demand of late: what a limit has to let in that is never to cut a normal burst."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+HALF = 600.0
+"""Seconds after which a peak counts half."""
+
+
+class Peaks:
+    """Of every route, in requests/s. Windows of a second show bursts that longer ones hide."""
+
+    def __init__(self) -> None:
+        self._peaks: dict[str, float] = {}
+        self._time: float | None = None
+
+    def update(self, demands: Mapping[str, float], now: float) -> None:
+        """demands: of a window that ended `now` (unix seconds)."""
+        passed = max(0.0, now - self._time) if self._time is not None else 0.0
+        self._time = now
+        keep = 0.5 ** (passed / HALF)
+        for route in self._peaks.keys() | demands.keys():
+            self._peaks[route] = max(demands.get(route, 0.0), keep * self._peaks.get(route, 0.0))
+
+    def over(self, demands: Mapping[str, float]) -> dict[str, float]:
+        """These demands, or the peak where it is above."""
+        return {route: max(d, self._peaks.get(route, 0.0)) for route, d in demands.items()}
+
+    def shift(self, seconds: float) -> None:
+        """The clock was set forward by so much."""
+        if self._time is not None:
+            self._time += seconds
