@@ -10,19 +10,27 @@ from eigenmesh.guard.peaks import HALF, Peaks
 def test_a_peak_is_remembered_and_fades() -> None:
     peaks = Peaks()
     assert peaks.over({"r": 5.0}) == {"r": 5.0}
-    peaks.update({"r": 100.0}, 0.0)
-    peaks.update({"r": 10.0}, HALF)
+    peaks.update({"r": 100.0}, 0.0, 1e14)
+    peaks.update({"r": 10.0}, HALF, 1e14)
     assert peaks.over({"r": 10.0}) == {"r": pytest.approx(50.0)}
-    peaks.update({"r": 60.0}, HALF)
+    peaks.update({"r": 60.0}, HALF, 1e14)
     assert peaks.over({"r": 10.0, "s": 3.0}) == {"r": pytest.approx(60.0), "s": 3.0}
     assert peaks.over({"r": 70.0}) == {"r": 70.0}
 
 
 def test_a_route_without_data_fades_and_a_clock_that_is_set_changes_nothing() -> None:
     peaks = Peaks()
-    peaks.update({"r": 100.0}, 1000.0)
+    peaks.update({"r": 100.0}, 1000.0, 1e14)
     peaks.shift(5000.0)
-    peaks.update({}, 6000.0)
+    peaks.update({}, 6000.0, 1e14)
     assert peaks.over({"r": 0.0}) == {"r": pytest.approx(100.0)}
-    peaks.update({}, 6000.0 + HALF)
+    peaks.update({}, 6000.0 + HALF, 1e14)
     assert peaks.over({"r": 0.0}) == {"r": pytest.approx(50.0)}
+
+
+def test_what_may_be_chance_is_no_peak() -> None:
+    peaks = Peaks()
+    peaks.update({"r": 100.0}, 0.0, 1.0)
+    assert peaks.over({"r": 10.0}) == {"r": pytest.approx(80.0)}
+    peaks.update({"r": 3.0}, 0.0, 1.0)
+    assert peaks.over({"r": 1.0})["r"] >= 1.0

@@ -328,12 +328,12 @@ def test_what_is_service_and_what_is_waiting_is_told_by_the_limit(
     assert found == pytest.approx(capacity, rel=0.1)
 
 
-def test_between_two_limits_nothing_is_learned_of_what_is_turned_away() -> None:
+def test_what_is_left_of_a_larger_house_teaches_nothing() -> None:
     estimator = Estimator()
     for tick in range(5):
         seen = ClusterObservation(100.0, 100.0, 0.02, 2.0)
         estimator.update(Observation(5.0 * (tick + 1), 5.0, {"q": seen}, {}))
     before = estimator.estimates["q"]
     draining = ClusterObservation(20.0, 90.0, 1.5, 20.0, breaker_errors=80.0)
-    estimator.update(Observation(30.0, 5.0, {"q": draining}, {}), limits={"q": None})
+    estimator.update(Observation(30.0, 5.0, {"q": draining}, {}), limits={"q": 20.0})
     assert estimator.estimates["q"] == before

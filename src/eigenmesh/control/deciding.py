@@ -86,7 +86,7 @@ class Decider:
         settings, now = loop.settings, loop.clock()
         self._expected = self._forecast.update(observation.demands, observation.window)
         growth = self._surge.update(observation.demands)
-        self.peaks.update(observation.demands, observation.time)
+        self.peaks.update(observation.demands, observation.time, observation.window)
         if loop.controls.target is not None:
             return await self._go_back(loop.controls.target, observation, curves)
         # A cluster that fails is left at once, whatever became of the last plan.

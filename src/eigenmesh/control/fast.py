@@ -60,7 +60,7 @@ class FastLoop:
     def look(self, seen: Observation) -> None:
         """One window. Outside `auto` nothing is lowered, and what was is given back."""
         self._loop.calm(seen)
-        self._loop.decider.peaks.update(seen.demands, seen.time)
+        self._loop.decider.peaks.update(seen.demands, seen.time, seen.window)
         self._loop.hurry(failing(seen, self._loop.curves))
         if self._loop.mode != "auto":
             if self._guard.limits:

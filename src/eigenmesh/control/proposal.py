@@ -141,16 +141,13 @@ def let_in(plan: Plan, settings: LoopSettings) -> dict[str, float]:
     }
 
 
-def meanwhile(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float | None]:
-    """What was let in between two moments; None where that is two things."""
-    found: dict[str, float | None] = {}
-    for name in before.keys() | now.keys():
-        old, new = before.get(name), now.get(name)
-        if old is None or new is None or not 1.0 / SAME < new / old < SAME:
-            found[name] = None
-        else:
-            found[name] = math.sqrt(old * new)
-    return found
+def meanwhile(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
+    """What was let in between two moments, where that is one thing."""
+    return {
+        name: math.sqrt(old * now[name])
+        for name, old in before.items()
+        if name in now and 1.0 / SAME < now[name] / old < SAME
+    }
 
 
 def movable(plan: Plan, topology: Topology) -> Plan:

@@ -205,7 +205,7 @@ class _Player:
         policy = effective(settings.guard, _AUTO, self._would)
         expected = self._forecast.update(seen.demands, seen.window)
         growth = self._surge.update(seen.demands)
-        self._peaks.update(seen.demands, seen.time)
+        self._peaks.update(seen.demands, seen.time, seen.window)
         why = lacking(settings.topology, seen, decision.curves, policy, decision.time)
         if why is not None:
             return Action.HOLD, why, ()

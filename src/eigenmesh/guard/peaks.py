@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 HALF = 600.0
@@ -15,13 +16,16 @@ class Peaks:
         self._peaks: dict[str, float] = {}
         self._time: float | None = None
 
-    def update(self, demands: Mapping[str, float], now: float) -> None:
-        """demands: of a window that ended `now` (unix seconds)."""
+    def update(self, demands: Mapping[str, float], now: float, window: float) -> None:
+        """demands: of a window of so many seconds that ended `now` (unix seconds); as much of them
+        as is no chance (two standard deviations less), or the largest would be chance alone."""
         passed = max(0.0, now - self._time) if self._time is not None else 0.0
         self._time = now
         keep = 0.5 ** (passed / HALF)
         for route in self._peaks.keys() | demands.keys():
-            self._peaks[route] = max(demands.get(route, 0.0), keep * self._peaks.get(route, 0.0))
+            demand = demands.get(route, 0.0)
+            sure = max(0.0, demand - 2.0 * math.sqrt(demand / window))
+            self._peaks[route] = max(sure, keep * self._peaks.get(route, 0.0))
 
     def over(self, demands: Mapping[str, float]) -> dict[str, float]:
         """These demands, or the peak where it is above."""

@@ -36,8 +36,7 @@ class Tuning:
     capacity_floor: float = 0.03
 
 
-Limits = Mapping[str, float | None]
-UNKNOWN = math.inf
+Limits = Mapping[str, float]
 MOSTLY_OUT = 1.25
 """Times the limit: what is still in flight of a larger one."""
 
@@ -138,8 +137,8 @@ class Estimator:
         """Learns from one window; observations come in the order of time.
 
         noise: cluster -> relative error of its mean latency beyond what its load explains. limits:
-        cluster -> requests that were let in at once (None: that changed within the window); a
-        cluster without has one that is not known.
+        cluster -> requests that were let in at once, where that is known and was the same in all
+        of the window.
         """
         gap = abs(observation.time - observation.window - self._time)
         if gap > 0.5 * observation.window:
@@ -149,7 +148,7 @@ class Estimator:
             if seen.throughput <= 0 and seen.load <= 0:
                 continue
             spans = self._spans.setdefault(name, [])
-            limit = (limits or {}).get(name, UNKNOWN)
+            limit = (limits or {}).get(name)
             window = self._window(seen, observation.window, spans, limit)
             spans.insert(0, (seen.load, observation.window))
             del spans[KEPT:]
@@ -211,11 +210,11 @@ class Estimator:
             seen.in_flight,
             weight=weight,
             rejected=seen.breaker_errors,
-            limit=None if limit == UNKNOWN else limit,
+            limit=limit,
         )
         turned_away = seen.breaker_errors > REJECTING * (seen.load + seen.breaker_errors)
-        if turned_away and (limit is None or window.start > MOSTLY_OUT * limit):
-            # On the way from one limit to another it is neither this house nor that.
+        if turned_away and limit is not None and window.start > MOSTLY_OUT * limit:
+            # What is left of a larger house has nothing to do with this one.
             return None
         if seen.mean is None:
             return window
