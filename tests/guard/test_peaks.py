@@ -34,3 +34,11 @@ def test_what_may_be_chance_is_no_peak() -> None:
     assert peaks.over({"r": 10.0}) == {"r": pytest.approx(80.0)}
     peaks.update({"r": 3.0}, 0.0, 1.0)
     assert peaks.over({"r": 1.0})["r"] >= 1.0
+
+
+def test_a_window_without_an_answer_is_no_peak() -> None:
+    peaks = Peaks()
+    peaks.update({"r": 100.0}, 0.0, 1e14)
+    peaks.update({}, 1.0, 0.0)
+    peaks.update({"r": 500.0}, 1.0, 0.0)
+    assert peaks.over({"r": 0.0})["r"] == pytest.approx(100.0, rel=0.01)

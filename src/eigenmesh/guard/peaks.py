@@ -24,7 +24,8 @@ class Peaks:
         keep = 0.5 ** (passed / HALF)
         for route in self._peaks.keys() | demands.keys():
             demand = demands.get(route, 0.0)
-            sure = max(0.0, demand - 2.0 * math.sqrt(demand / window))
+            # A window of no length is one without an answer.
+            sure = max(0.0, demand - 2.0 * math.sqrt(demand / window)) if window > 0.0 else 0.0
             self._peaks[route] = max(sure, keep * self._peaks.get(route, 0.0))
 
     def over(self, demands: Mapping[str, float]) -> dict[str, float]:
