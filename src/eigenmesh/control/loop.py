@@ -352,7 +352,7 @@ class ControlLoop:
         if kind != "back":
             self.pushes.append(self.clock())
         if kind == "plan":
-            self.trial.depart(self.clock())
+            self.trial.depart(self.clock(), self.curves)
         return None
 
     async def _remember(self, decision: Decision) -> None:

@@ -57,10 +57,12 @@ class Trial:
     def on_trial(self) -> bool:
         return self._verifier.on_trial
 
-    def depart(self, now: float) -> None:
-        """A plan was pushed; now: unix seconds."""
+    def depart(self, now: float, curves: Mapping[str, CurveEstimate] | None = None) -> None:
+        """A plan was pushed; now: unix seconds. curves: by which it was made. They may know of a
+        change that the last window which counted did not, since none counts in an emergency."""
         if not self.on_trial:
             self._counted = self._departed = now
+            self._curves = curves or self._curves
             self._excess = {}
         self._verifier.depart()
 
