@@ -73,3 +73,17 @@ def test_a_plan_that_is_worse_by_what_was_known_still_is() -> None:
     truth = {**healthy, "b": CurveEstimate(LatencyCurve(0.02, 195.0), 0.05, 0.05, 20)}
     checks = [trial.update(worse, window(2.0 * t, worse, truth), healthy) for t in range(11, 24)]
     assert Verdict.WORSE in [check.verdict for check in checks if check]
+
+
+def test_a_change_after_the_clock_was_set_back_still_ends_the_trial() -> None:
+    trial = Trial(TOPOLOGY, GOOD, VerifyPolicy(), ObjectivePolicy())
+    healthy = curves(400.0)
+    for tick in range(10):
+        trial.update(GOOD, window(2.0 * tick, GOOD, healthy), healthy)
+    trial.depart(20.0, healthy)
+    trial.shift(-1000.0)
+    answer = Plan({"shop": {"a": 0.45, "b": 0.55}}, {})
+    changed = curves(200.0, changed_at=-970.0)
+    check = trial.update(answer, window(-968.0, answer, changed), changed)
+    assert check is not None
+    assert check.verdict is Verdict.VOID

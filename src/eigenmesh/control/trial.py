@@ -69,6 +69,7 @@ class Trial:
     def shift(self, seconds: float) -> None:
         """The clock was set forward by so much."""
         self._counted += seconds
+        self._departed += seconds
 
     def settle(self, plan: Plan) -> None:
         """This is the good plan, whatever was thought of it."""
