@@ -21,8 +21,8 @@ BELOW: dict[str, set[str]] = {
     "xds": {"mesh"},
     "guard": {"mesh"},
     "control": {"guard", "telemetry", "optimize", "xds", "mesh"},
-    "web": {"control", "mesh"},
     "api": {"control", "guard", "telemetry", "optimize", "xds", "mesh", "v1"},
+    "web": {"api", "control", "guard", "optimize", "mesh", "v1"},
     "demo": {"api", "mesh", "v1"},
     "cli": {"api", "web", "control", "demo", "xds", "mesh", "v1"},
 }

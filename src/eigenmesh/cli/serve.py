@@ -15,7 +15,7 @@ from eigenmesh.api.subject import Subject
 from eigenmesh.control.reload import Reloader
 from eigenmesh.control.settings import Settings
 from eigenmesh.control.sidecar import Sidecar
-from eigenmesh.web import HttpServer
+from eigenmesh.web import HttpServer, Page
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,6 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     sidecar = Sidecar(settings)
     model = settings.model
-    web = HttpServer(model.http.listen, sidecar.metrics.registry, sidecar.not_ready)
     subject = Subject(
         id=model.mesh,
         loop=sidecar.loop,
@@ -39,6 +38,8 @@ async def serve(settings: Settings) -> None:
         connected=lambda: sidecar.xds.connected_nodes,
     )
     api = ApiServer(model.api, subject, sidecar.metrics.called)
+    page = Page(model.api, model.http.listen, subject, sidecar.metrics.called)
+    web = HttpServer(model.http.listen, sidecar.metrics.registry, sidecar.not_ready, page)
     reloader = Reloader(settings, sidecar.apply, sidecar.metrics)
     loop.add_signal_handler(signal.SIGHUP, reloader.ask)
     reloading: asyncio.Task[None] | None = None

@@ -1,5 +1,6 @@
 """What a browser, a load balancer or Prometheus asks for over plain HTTP."""
 
 from eigenmesh.web.http import HttpServer
+from eigenmesh.web.page import Page
 
-__all__ = ["HttpServer"]
+__all__ = ["HttpServer", "Page"]

@@ -1,0 +1,93 @@
+"""What the last decisions saw and what was in force then: for charts, in little memory."""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from eigenmesh.mesh import Decision, Observation, Plan, Topology
+
+LENGTH = 240
+"""Decisions that are kept."""
+
+_NOTHING = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """latency: seconds by cluster. weights: fractions by edge. Not a number: no data."""
+
+    time: float
+    action: str
+    latency: array[float]
+    weights: array[float]
+
+
+class History:
+    """quantile: of the latency that is shown; None: the mean."""
+
+    def __init__(self) -> None:
+        self._topology: Topology | None = None
+        self._samples: deque[_Sample] = deque(maxlen=LENGTH)
+
+    def add(
+        self, decision: Decision, plan: Plan, topology: Topology, quantile: float | None
+    ) -> None:
+        """plan: in force from this decision on."""
+        if self._topology is None or self._topology.routes != topology.routes:
+            self._samples.clear()
+        self._topology = topology
+        seen = decision.observation
+        edges = [(r.name, c) for r in topology.routes for c in r.clusters]
+        weights = (plan.weights.get(r, {}).get(c, _NOTHING) for r, c in edges)
+        latencies = (latency_of(seen, c, quantile) for c in topology.steered_clusters)
+        self._samples.append(
+            _Sample(
+                decision.time,
+                decision.action.value,
+                array("f", (_NOTHING if x is None else x for x in latencies)),
+                array("f", weights),
+            )
+        )
+
+    def of(self, route: str) -> dict[str, Any] | None:
+        """Of one route, the oldest first; None if there is no such route."""
+        topology = self._topology
+        if topology is None or route not in topology.route_by_name:
+            return None
+        places = {name: at for at, name in enumerate(topology.steered_clusters)}
+        first = 0
+        for one in topology.routes:
+            if one.name == route:
+                break
+            first += len(one.clusters)
+        samples = list(self._samples)
+        return {
+            "route": route,
+            "times": [s.time for s in samples],
+            "actions": [s.action for s in samples],
+            "clusters": {
+                name: {
+                    "latency": [figure(s.latency[places[name]]) for s in samples],
+                    "weight": [figure(s.weights[first + at]) for s in samples],
+                }
+                for at, name in enumerate(topology.route_by_name[route].clusters)
+            },
+        }
+
+
+def latency_of(seen: Observation | None, cluster: str, quantile: float | None) -> float | None:
+    """Seconds; the mean where the quantile was not measured."""
+    one = seen.clusters.get(cluster) if seen else None
+    if one is None:
+        return None
+    return one.mean if quantile is None else one.quantiles.get(quantile, one.mean)
+
+
+def figure(value: float | None) -> float | None:
+    """Ready for JSON: six digits, and None for what is no number."""
+    if value is None or value != value or value in (float("inf"), float("-inf")):
+        return None
+    return float(f"{value:.6g}")
