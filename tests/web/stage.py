@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +38,6 @@ from eigenmesh.optimize.problem import Problem, Solution
 from eigenmesh.telemetry.coupled import CoupledEstimator
 from eigenmesh.web import HttpServer, Page
 from eigenmesh.xds.server import XdsServer
-from eigenmesh.xds.status import NodeStatus
 
 from ..api.stage import envoy
 
@@ -100,7 +99,7 @@ def large(clusters: int) -> Scene:
             ),
         ),
         {name: LatencyCurve(0.01 + 0.03 * chance.random(), 200.0) for name in names},
-        {f"route-{i // 5}": 350.0 + 550.0 * chance.random() for i in range(0, clusters, 5)},
+        {f"route-{i // 5}": 250.0 + 400.0 * chance.random() for i in range(0, clusters, 5)},
     )
 
 
@@ -164,8 +163,9 @@ class Stage:
     journal: Journal
     operations: Operations
     clock: list[float]
-    nodes: list[NodeStatus]
     calls: Counter[tuple[str, str]]
+    server: HttpServer
+    watchers: Callable[[], int]
     port: int = 0
 
     @property
@@ -188,12 +188,13 @@ async def serving(
     scene: Scene = SHOP,
     *,
     mode: Mode = Mode.AUTO,
-    ticks: int = 4,
+    ticks: int = 2,
     listen: str = "127.0.0.1:0",
     nodes: Sequence[str] = ("envoy-1", "envoy-2"),
     **settings: Any,
 ) -> AsyncIterator[Stage]:
     """settings: of `api`; by default anybody on this machine may do anything."""
+    folder.mkdir(exist_ok=True)
     journal = Journal(folder / "journal.sqlite")
     upstreams = Upstreams(scene)
     original = upstreams.plan
@@ -219,24 +220,26 @@ async def serving(
         clock=lambda: now[0],
     )
     operations = Operations(loop, journal, original=original)
-    stage = Stage(
-        loop, upstreams, journal, operations, now, [envoy(name) for name in nodes], Counter()
-    )
+    envoys = [envoy(name) for name in nodes]
+    calls: Counter[tuple[str, str]] = Counter()
     subject = Subject(
         id="shop",
         loop=loop,
         operations=operations,
         journal=journal,
         proxies=Proxies([], XdsServer(), interval=INTERVAL),
-        nodes=lambda: stage.nodes,
+        nodes=lambda: envoys,
     )
 
     def count(method: str, code: str) -> None:
-        stage.calls[method, code] += 1
+        calls[method, code] += 1
 
     api = ApiListen.model_validate({"listen": "127.0.0.1:0", **settings})
     page = Page(api, listen, subject, count)
     server = HttpServer(listen, Metrics().registry, lambda: None, page)
+    stage = Stage(
+        loop, upstreams, journal, operations, now, calls, server, lambda: page.watchers
+    )
     stage.port = await server.start()
     try:
         await stage.tick(ticks)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
-from eigenmesh.mesh import Decision, Observation, Plan, Topology
+from eigenmesh.mesh import Decision, Observation, Plan, Route, Topology
 
 LENGTH = 240
 """Decisions that are kept."""
@@ -26,7 +28,7 @@ class _Sample:
 
 
 class History:
-    """quantile: of the latency that is shown; None: the mean."""
+    """Of the mesh that was seen last; another one begins anew."""
 
     def __init__(self) -> None:
         self._topology: Topology | None = None
@@ -35,7 +37,7 @@ class History:
     def add(
         self, decision: Decision, plan: Plan, topology: Topology, quantile: float | None
     ) -> None:
-        """plan: in force from this decision on."""
+        """plan: in force from this decision on. quantile: of the latency; None: the mean."""
         if self._topology is None or self._topology.routes != topology.routes:
             self._samples.clear()
         self._topology = topology
@@ -52,20 +54,18 @@ class History:
             )
         )
 
-    def of(self, route: str) -> dict[str, Any] | None:
-        """Of one route, the oldest first; None if there is no such route."""
-        topology = self._topology
-        if topology is None or route not in topology.route_by_name:
-            return None
-        places = {name: at for at, name in enumerate(topology.steered_clusters)}
-        first = 0
-        for one in topology.routes:
-            if one.name == route:
-                break
-            first += len(one.clusters)
-        samples = list(self._samples)
+    def of(self, route: Route) -> dict[str, Any]:
+        """Of one route, the oldest first; nothing yet if it is not known."""
+        topology, first, samples = self._topology, 0, list(self._samples)
+        if topology is None or topology.route_by_name.get(route.name) != route:
+            samples = []
+        places: Mapping[str, int] = {}
+        if topology is not None and samples:
+            places = {name: at for at, name in enumerate(topology.steered_clusters)}
+            before = takewhile(lambda one: one != route, topology.routes)
+            first = sum(len(one.clusters) for one in before)
         return {
-            "route": route,
+            "route": route.name,
             "times": [s.time for s in samples],
             "actions": [s.action for s in samples],
             "clusters": {
@@ -73,7 +73,7 @@ class History:
                     "latency": [figure(s.latency[places[name]]) for s in samples],
                     "weight": [figure(s.weights[first + at]) for s in samples],
                 }
-                for at, name in enumerate(topology.route_by_name[route].clusters)
+                for at, name in enumerate(route.clusters)
             },
         }
 

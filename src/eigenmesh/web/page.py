@@ -56,6 +56,7 @@ class Page:
         count: Callable[[str, str], None],
     ) -> None:
         self._visitors = Visitors(settings, listen, f"eigenmesh-{subject.id}")
+        self._subject = subject
         self._live = Live(subject)
         self._calls = Calls(subject)
         self._count = count
@@ -63,6 +64,11 @@ class Page:
             file.name: file.read_bytes()
             for file in files("eigenmesh.web").joinpath("static").iterdir()
         }
+
+    @property
+    def watchers(self) -> int:
+        """Streams that are open."""
+        return self._live.watchers
 
     def add_to(self, app: web.Application) -> None:
         app.router.add_get("/", self._file)
@@ -159,11 +165,11 @@ class Page:
 
     async def _history(self, request: web.Request) -> web.Response:
         self._visitors.admit(request, Role.READ)
-        route = request.query.get("route", "")
-        found = self._live.history.of(route)
-        if found is None:
-            raise NotFoundError(f"no such route, or no decision yet: {route[:100]}")
-        text = await asyncio.to_thread(json.dumps, found)
+        name = request.query.get("route", "")
+        route = self._subject.topology.route_by_name.get(name)
+        if route is None:
+            raise NotFoundError(f"no such route is steered: {name[:100]}")
+        text = await asyncio.to_thread(json.dumps, self._live.history.of(route))
         return web.Response(text=text, content_type="application/json")
 
     async def _events(self, request: web.Request) -> web.StreamResponse:

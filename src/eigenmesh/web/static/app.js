@@ -10,7 +10,7 @@ import { Log, showAudit } from "./log.js";
 import { WhatIf } from "./whatif.js";
 import { call, follow, history, session, signIn, signOut } from "./server.js";
 
-const MODES = { observe: "Recommend only", approve: "Ask first", auto: "Steer" };
+const MODES = { observe: "Recommend", approve: "Ask first", auto: "Steer" };
 const FOCUS_FROM = 40; // clusters, from which on one route is shown at first
 
 const page = { state: null, visitor: null, route: null, drawn: "", received: 0 };

@@ -3,8 +3,7 @@
 import { el, percent, seconds } from "./format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const ROW = 34;
-const TALL = 24;
+const TALL = 22;
 const LEFT = 34;
 
 const MEANING = {
@@ -41,7 +40,14 @@ function columns(gates, wires) {
   });
 }
 
-const wide = (gate) => Math.max(40, 12 + 6.6 * Math.max(gate.name.length + 2, gate.label.length));
+const NAMES = { C: "cost", M: "mix", XY: "mix" };
+const named = (gate) => NAMES[gate.name] ?? gate.name;
+const alone = (gate) => Math.min(...gate.wires) === Math.max(...gate.wires);
+
+/** In one line on one wire, in two on several. */
+const text = (gate) => (!gate.label ? [named(gate)] : !alone(gate) ? [named(gate), gate.label] : gate.name === "RY" ? [`RY ${gate.label}`] : [gate.label]);
+
+const wide = (gate) => Math.max(34, 14 + 6.6 * Math.max(...text(gate).map((line) => line.length)));
 
 export function drawing(described, title) {
   const { qubits, gates } = described;
@@ -52,8 +58,9 @@ export function drawing(described, title) {
   const starts = widths.map((_, i) => LEFT + 10 + widths.slice(0, i).reduce((sum, w) => sum + w + 12, 0));
   const end = starts.at(-1) + widths.at(-1) + (described.left_out ? 74 : 12);
   const right = end + 34;
-  const height = qubits * ROW + 8;
-  const y = (wire) => 4 + ROW * (wire + 0.5);
+  const row = qubits > 6 ? 27 : 34;
+  const height = qubits * row + 8;
+  const y = (wire) => 4 + row * (wire + 0.5);
   const picture = svg("svg", { viewBox: `0 0 ${right} ${height}`, width: right, height, role: "img", "aria-label": title });
   for (let wire = 0; wire < qubits; wire++) {
     picture.append(label(14, y(wire), `q${wire}`, "q-name"), svg("line", { x1: LEFT, x2: end, y1: y(wire), y2: y(wire), class: "q-wire" }));
@@ -72,15 +79,10 @@ export function drawing(described, title) {
         if (gate.name !== "Z") group.append(svg("path", { d: `M ${middle} ${y(wire) - 5} a 5 5 0 0 1 0 10 z`, class: "q-dot" }));
       }
     }
-    group.append(svg("rect", { x, y: y(low) - TALL / 2, width: w, height: (high - low) * ROW + TALL, rx: 4, class: `q-gate q-${gate.name}` }));
-    const text = { C: "cost", M: "mix", XY: "mix" }[gate.name] ?? gate.name;
-    if (gate.label && high === low) {
-      group.append(label(middle, y(low), gate.label === "lean" || gate.label === "trained" ? `${text} ${gate.label}` : gate.name === "RY" ? `RY ${gate.label}` : gate.label, "q-text"));
-    } else {
-      const center = (y(low) + y(high)) / 2;
-      group.append(label(middle, gate.label ? center - 8 : center, text, "q-text"));
-      if (gate.label) group.append(label(middle, center + 8, gate.label, "q-text"));
-    }
+    group.append(svg("rect", { x, y: y(low) - TALL / 2, width: w, height: (high - low) * row + TALL, rx: 4, class: `q-gate q-${gate.name}` }));
+    const lines = text(gate);
+    const center = (y(low) + y(high)) / 2;
+    lines.forEach((line, at) => group.append(label(middle, center + (at - (lines.length - 1) / 2) * 16, line, "q-text")));
     picture.append(group);
   });
   if (described.left_out) {

@@ -70,7 +70,8 @@ export class Clusters {
     latency.children[1].textContent = c.p99 == null ? "" : `p99 ${seconds(c.p99)}`;
     fill(load, c.capacity ? (c.load ?? 0) / c.capacity : 0, `${rate(c.load)} of ${rate(c.capacity)}`);
     fill(flight, full(c), c.limit ? `${count(c.in_flight)} of ${c.limit}` : `${count(c.in_flight)}, own limit`);
-    away.textContent = c.rejected ? rate(c.rejected) : "–";
+    away.textContent = c.rejected >= 0.05 ? rate(c.rejected) : "none";
+    away.classList.toggle("calm", !(c.rejected >= 0.05));
     away.classList.toggle("bad", c.rejected > 0.01 * (c.load ?? 0));
     return row;
   }

@@ -32,7 +32,7 @@ function facts(decision) {
   const add = (name, text) => text && list.append(el("div", {}, el("dt", { textContent: name }), el("dd", { textContent: text })));
   if (decision.predicted != null) add("Objective", `${seconds(decision.incumbent_predicted)} → ${seconds(decision.predicted)}${better(decision.incumbent_predicted, decision.predicted)}`);
   if (decision.predicted_latency != null) add("Predicted latency", seconds(decision.predicted_latency));
-  add("Check of the plan before", decision.check);
+  add("Verified", decision.check);
   if (decision.seconds) add("Took", seconds(decision.seconds));
   return list.children.length ? list : null;
 }

@@ -3,15 +3,15 @@
 const NONE = "–";
 
 const short = (x, digits = 3) =>
-  x === 0 ? "0" : Math.abs(x) >= 100 ? Math.round(x).toLocaleString("en") : String(Number(x.toPrecision(digits)));
+  Math.abs(x) < 1e-9 ? "0" : Math.abs(x) >= 100 ? Math.round(x).toLocaleString("en") : String(Number(x.toPrecision(digits)));
 
 /** Seconds to words: 12.3 ms, 1.2 s. */
 export const seconds = (x) =>
   x == null ? NONE : x < 1e-3 && x > 0 ? `${short(x * 1e6, 2)} µs` : x < 1 ? `${short(x * 1e3)} ms` : `${short(x)} s`;
 
-export const rate = (x) => (x == null ? NONE : x >= 10_000 ? `${short(x / 1000)}k/s` : `${short(x)}/s`);
+export const rate = (x) => (x == null ? NONE : x < 0.05 ? "0/s" : x >= 10_000 ? `${short(x / 1000)}k/s` : `${short(x)}/s`);
 
-export const count = (x) => (x == null ? NONE : short(x));
+export const count = (x) => (x == null ? NONE : x < 0.05 ? "0" : short(x));
 
 export const percent = (x, digits = 1) => (x == null ? NONE : `${(100 * x).toFixed(digits)}%`);
 

@@ -7,7 +7,6 @@ const TALL = 46;
 const FLAT = 26;
 const MOST_HEIGHT = 760;
 const TURN = 400; // milliseconds from one state to the next
-const WIDEST = 22;
 
 export class Graph {
   /** picked: called with a route's name, or "" for all. */
@@ -58,10 +57,10 @@ export class Graph {
     const row = most * TALL <= 560 ? TALL : Math.min(FLAT, MOST_HEIGHT / most);
     const height = Math.max(150, Math.ceil(most * row + 16));
     const narrow = width < 520;
-    const w = { route: narrow ? 104 : 168, cluster: narrow ? 136 : 198, host: 116 };
+    const w = row < 8 ? { route: 22, cluster: 22, host: 22 } : { route: narrow ? 104 : 168, cluster: narrow ? 142 : 198, host: 116 };
     this.row = row;
     const column = (kind, all, x) => {
-      const step = Math.min((height - 16) / Math.max(all.length, 1), Math.max(row * 2.4, 10));
+      const step = Math.min((height - 16) / Math.max(all.length, 1), row > 12 ? row * 2.4 : Infinity);
       const top = (height - step * all.length) / 2;
       const tall = Math.max(1, Math.min(row, step) - (row > 8 ? 8 : row > 3 ? 1 : 0));
       return new Map(all.map((name, i) => [name, { kind, name, x, y: top + step * (i + 0.5), w: w[kind], h: tall }]));
@@ -85,16 +84,20 @@ export class Graph {
   retarget(atOnce = false) {
     if (!this.nodes) return this.layout();
     const target = new Map();
-    let most = 1e-9;
+    const sums = new Map(); // of each box: the fullest one sets the scale
+    const add = (name, traffic) => sums.set(name, (sums.get(name) ?? 0) + traffic);
     for (const route of this.state.routes) {
       if (!this.nodes.route.has(route.name)) continue;
       for (const [name, weight] of Object.entries(route.weights)) {
         const traffic = (route.demand ?? 0) * (weight ?? 0);
-        most = Math.max(most, traffic);
+        add(`route ${route.name}`, traffic);
+        add(`cluster ${name}`, traffic);
         target.set(`${route.name}\n${name}`, traffic);
       }
     }
-    for (const [id, traffic] of target) target.set(id, (traffic / most) * Math.min(WIDEST, Math.max(3, this.row * 0.5)));
+    const box = this.nodes.cluster.values().next().value?.h ?? TALL;
+    const unit = Math.max(3, box > 12 ? box - 10 : box) / Math.max(1e-9, ...sums.values());
+    for (const [id, traffic] of target) target.set(id, traffic * unit);
     this.from = atOnce ? target : new Map([...target].map(([id, to]) => [id, this.now.get(id) ?? to]));
     this.to = target;
     this.began = performance.now();
@@ -109,6 +112,7 @@ export class Graph {
   }
 
   wake() {
+    if (!this.to) return;
     this.frame ??= requestAnimationFrame((now) => {
       this.frame = null;
       const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -131,23 +135,32 @@ export class Graph {
     const ink = { ink: colour("ink"), muted: colour("muted"), line: colour("line"), surface: colour("raised"), accent: colour("accent"), heat: scale() };
     c.clearRect(0, 0, ...this.size);
     const lit = this.at ? this.near(this.at) : null;
+    const used = new Map(); // how far down a box its lines have come
+    const port = (node, all, width) => {
+      const from = used.get(node) ?? node.y - all / 2;
+      used.set(node, from + width);
+      return from + width / 2;
+    };
+    const sums = new Map();
+    const edges = [];
     for (const route of state.routes) {
       const from = nodes.route.get(route.name);
-      if (!from) continue;
-      const totals = Object.keys(route.weights).reduce((sum, name) => sum + (this.now.get(`${route.name}\n${name}`) ?? 0), 0);
-      let y = from.y - totals / 2;
-      for (const name of Object.keys(route.weights)) {
+      for (const name of from ? Object.keys(route.weights) : []) {
         const to = nodes.cluster.get(name);
         const width = this.now.get(`${route.name}\n${name}`) ?? 0;
-        const clear = !lit || (lit.has(from) && lit.has(to));
-        const fits = totals <= from.h;
-        line(c, from.x + from.w, fits ? y + width / 2 : from.y, to.x, to.y, Math.max(0.7, width), heat(this.clusters.get(name)?.latency, state.slo, ink.heat), clear ? 0.62 : 0.08);
-        y += width;
+        edges.push([from, to, width, name]);
+        for (const node of [from, to]) sums.set(node, (sums.get(node) ?? 0) + width);
       }
+    }
+    edges.sort((a, b) => a[0].y - b[0].y || a[1].y - b[1].y);
+    for (const [from, to, width, name] of edges) {
+      const [y0, y1] = [port(from, sums.get(from), width), port(to, sums.get(to), width)];
+      const tint = heat(this.clusters.get(name)?.latency, state.slo, ink.heat);
+      line(c, from.x + from.w, y0, to.x, y1, Math.max(0.7, width), tint, !lit || (lit.has(from) && lit.has(to)) ? 0.6 : 0.08);
     }
     for (const [name, from] of nodes.cluster) {
       const host = nodes.host.get(this.clusters.get(name)?.host);
-      if (host) line(c, from.x + from.w, from.y, host.x, host.y, this.row > 8 ? 1.5 : 0.7, ink.muted, !lit || (lit.has(from) && lit.has(host)) ? 0.55 : 0.08);
+      if (host) line(c, from.x + from.w, from.y, host.x, host.y, this.row > 8 ? 1.5 : 0.7, ink.muted, !lit || (lit.has(from) && lit.has(host)) ? (this.row > 8 ? 0.55 : 0.3) : 0.05);
     }
     for (const kind of ["host", "route", "cluster"]) {
       for (const node of nodes[kind].values()) this.box(node, ink, lit && !lit.has(node));
@@ -162,8 +175,7 @@ export class Graph {
     c.globalAlpha = dim ? 0.25 : 1;
     if (node.h < 12) {
       c.fillStyle = cluster ? tint : node.kind === "route" ? ink.accent : ink.muted;
-      const wide = node.h < 6 ? 26 : node.w;
-      c.fillRect(node.kind === "route" ? node.x + node.w - wide : node.x, top, wide, node.h);
+      c.fillRect(node.x, top, node.w, node.h);
     } else {
       c.beginPath();
       c.roundRect(node.x, top, node.w, node.h, 8);
@@ -202,7 +214,8 @@ export class Graph {
       c.font = "12px system-ui, sans-serif";
       c.fillStyle = ink.muted;
       const host = cluster?.host && !this.nodes.host.size ? ` · ${cluster.host}` : "";
-      const second = cluster ? `${side} · ${rate(cluster.load)}${host}` : node.kind === "host" ? "host" : side;
+      let second = cluster ? `${side} · ${rate(cluster.load)}` : node.kind === "host" ? "host" : side;
+      if (host && c.measureText(second + host).width <= room) second += host;
       c.fillText(cut(c, second, room), x, node.y + 9);
     } else {
       c.font = "12px system-ui, sans-serif";

@@ -22,7 +22,7 @@ export class Log {
   }
 
   async older() {
-    const found = await list("ListDecisions", { page_size: 25, ...(this.token && { page_token: this.token }) }).catch(this.report);
+    const found = await list("ListDecisions", { page_size: 12, ...(this.token && { page_token: this.token }) }).catch(this.report);
     if (!found) return;
     for (const message of found.decisions ?? []) {
       const one = told(message);
