@@ -17,7 +17,7 @@ from eigenmesh.control.journal import Journal
 from eigenmesh.control.loop import ControlLoop
 from eigenmesh.control.metrics import Metrics
 from eigenmesh.control.operations import Operations
-from eigenmesh.control.proposal import LoopSettings
+from eigenmesh.control.proposal import LoopSettings, Solver
 from eigenmesh.control.proxies import Proxies
 from eigenmesh.guard.controls import Controls, Mode
 from eigenmesh.mesh import (
@@ -35,6 +35,7 @@ from eigenmesh.mesh import (
 )
 from eigenmesh.optimize import portfolio
 from eigenmesh.optimize.problem import Problem, Solution
+from eigenmesh.optimize.worker import SolverError
 from eigenmesh.telemetry.coupled import CoupledEstimator
 from eigenmesh.web import HttpServer, Page
 from eigenmesh.xds.server import XdsServer
@@ -154,6 +155,13 @@ class Inline:
         return portfolio.solve(problem)
 
 
+class NotAsked:
+    """For meshes of which only the size counts: the plan in force stays."""
+
+    async def solve(self, problem: Problem, timeout: float) -> Solution:
+        raise SolverError("not asked here")
+
+
 @dataclass
 class Stage:
     """calls: how often each method was answered with each code."""
@@ -190,6 +198,7 @@ async def serving(
     mode: Mode = Mode.AUTO,
     ticks: int = 2,
     listen: str = "127.0.0.1:0",
+    solver: Solver | None = None,
     nodes: Sequence[str] = ("envoy-1", "envoy-2"),
     **settings: Any,
 ) -> AsyncIterator[Stage]:
@@ -213,7 +222,7 @@ async def serving(
         number=0,
         source=upstreams,
         estimator=CoupledEstimator(scene.topology),
-        solver=Inline(),
+        solver=solver or Inline(),
         journal=journal,
         push=push,
         metrics=Metrics(),

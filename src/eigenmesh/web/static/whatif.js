@@ -31,7 +31,8 @@ export class WhatIf {
   }
 
   slider(name, title, min, max, value, step) {
-    const output = el("output");
+    // No <output>: the label would be its.
+    const output = el("b", { className: "value" });
     const input = el("input", { type: "range", name, min, max, step });
     input.defaultValue = value;
     return el("label", { className: "slider" }, el("span", { textContent: title }), output, input);
@@ -42,7 +43,7 @@ export class WhatIf {
     let plain = true;
     for (const input of this.form.querySelectorAll("input")) {
       const value = Number(input.value);
-      const output = input.parentElement.querySelector("output");
+      const output = input.parentElement.querySelector(".value");
       if (input.name === "demand") {
         asked.scale = 2 ** value;
         output.textContent = `× ${asked.scale.toFixed(2)}`;
@@ -67,6 +68,7 @@ export class WhatIf {
       return;
     }
     this.wanted = asked;
+    this.result.classList.add("busy");
     this.timer = setTimeout(() => this.ask(), WAIT);
   }
 
@@ -75,7 +77,6 @@ export class WhatIf {
     if (this.busy || !this.wanted) return;
     const asked = this.wanted;
     this.busy = true;
-    this.result.classList.add("busy");
     try {
       const found = await call("WhatIf", "", asked);
       if (this.wanted === asked) this.tell(found);
@@ -83,8 +84,8 @@ export class WhatIf {
       if (this.wanted === asked) this.result.replaceChildren(el("p", { className: "error", textContent: error.message }));
     } finally {
       this.busy = false;
-      this.result.classList.remove("busy");
       if (this.wanted && this.wanted !== asked) this.ask();
+      else this.result.classList.remove("busy");
     }
   }
 
