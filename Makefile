@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test lint format proto lock clean envoys prometheus victoria-metrics openssl wget \
+.PHONY: help demo test lint format proto lock clean envoys prometheus victoria-metrics openssl wget chromium \
     bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape bench-journal \
     bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous \
     bench-optimiser-meshes bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles \
@@ -18,7 +18,7 @@ demo: $(VENV)/.demo  ## Close the loop on a real Envoy, about two minutes (ARGS=
 	@if echo '$(ARGS)' | grep -q -- --prometheus; then $(MAKE) --no-print-directory prometheus; fi
 	@$(BIN)/eigenmesh demo $(ARGS)
 
-test: $(VENV)/.dev envoys prometheus victoria-metrics openssl wget  ## Run the tests, on real servers
+test: $(VENV)/.dev envoys prometheus victoria-metrics openssl wget chromium  ## Run the tests, on real servers
 	$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and mypy --strict
@@ -90,6 +90,12 @@ dashboards: $(VENV)/.dev  ## Write Grafana's dashboards from deploy/grafana/boar
 metrics-table: $(VENV)/.dev  ## Write docs/metrics.md from the code
 	$(BIN)/python docs/list_metrics.py
 
+screenshots: $(VENV)/.dev chromium  ## Take the pictures of the live page anew
+	PYTHONPATH=. $(BIN)/python docs/screenshots.py
+
+bench-page: $(VENV)/.dev chromium  ## Frames of the live page, by the number of clusters
+	$(BIN)/python -m bench.page $(ARGS)
+
 bench-xds: $(VENV)/.dev  ## Fleets of streams against a bare server
 	$(BIN)/python -m bench.xds.run $(ARGS)
 
@@ -154,7 +160,7 @@ $(VENV)/qokit/.installed: | $(VENV)/.base
 	@touch $@
 
 # Debian packages that the tests run for real.
-prometheus victoria-metrics openssl wget:
+prometheus victoria-metrics openssl wget chromium:
 	@command -v $@ > /dev/null || { \
 	    echo 'installing $@ (Debian package)'; \
 	    SUDO=$$(test "$$(id -u)" = 0 || echo sudo); \

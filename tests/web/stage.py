@@ -17,12 +17,14 @@ from eigenmesh.control.journal import Journal
 from eigenmesh.control.loop import ControlLoop
 from eigenmesh.control.metrics import Metrics
 from eigenmesh.control.operations import Operations
-from eigenmesh.control.proposal import LoopSettings, Solver
+from eigenmesh.control.proposal import LoopSettings
 from eigenmesh.control.proxies import Proxies
 from eigenmesh.guard.controls import Controls, Mode
 from eigenmesh.mesh import (
+    Action,
     Cluster,
     ClusterObservation,
+    Decision,
     GuardPolicy,
     LatencyCurve,
     ObjectivePolicy,
@@ -35,7 +37,6 @@ from eigenmesh.mesh import (
 )
 from eigenmesh.optimize import portfolio
 from eigenmesh.optimize.problem import Problem, Solution
-from eigenmesh.optimize.worker import SolverError
 from eigenmesh.telemetry.coupled import CoupledEstimator
 from eigenmesh.web import HttpServer, Page
 from eigenmesh.xds.server import XdsServer
@@ -155,13 +156,6 @@ class Inline:
         return portfolio.solve(problem)
 
 
-class NotAsked:
-    """For meshes of which only the size counts: the plan in force stays."""
-
-    async def solve(self, problem: Problem, timeout: float) -> Solution:
-        raise SolverError("not asked here")
-
-
 @dataclass
 class Stage:
     """calls: how often each method was answered with each code."""
@@ -172,6 +166,7 @@ class Stage:
     operations: Operations
     clock: list[float]
     calls: Counter[tuple[str, str]]
+    subject: Subject
     server: HttpServer
     watchers: Callable[[], int]
     port: int = 0
@@ -184,6 +179,16 @@ class Stage:
         for _ in range(times):
             self.clock[0] += INTERVAL
             await self.loop.tick()
+
+    async def look(self) -> None:
+        """The next decision, which holds: of meshes of which only the size counts."""
+        self.clock[0] += INTERVAL
+        seen = await self.upstreams.observe(self.clock[0])
+        number = self.loop.latest.number + 1 if self.loop.latest else 1
+        why = "nothing is decided here"
+        self.loop.latest = Decision(
+            number, self.clock[0], Action.HOLD, why, self.loop.plan, observation=seen
+        )
 
     def audit(self) -> list[tuple[str, str]]:
         """(who, action), the oldest first."""
@@ -198,7 +203,6 @@ async def serving(
     mode: Mode = Mode.AUTO,
     ticks: int = 2,
     listen: str = "127.0.0.1:0",
-    solver: Solver | None = None,
     nodes: Sequence[str] = ("envoy-1", "envoy-2"),
     **settings: Any,
 ) -> AsyncIterator[Stage]:
@@ -222,7 +226,7 @@ async def serving(
         number=0,
         source=upstreams,
         estimator=CoupledEstimator(scene.topology),
-        solver=solver or Inline(),
+        solver=Inline(),
         journal=journal,
         push=push,
         metrics=Metrics(),
@@ -247,7 +251,7 @@ async def serving(
     page = Page(api, listen, subject, count)
     server = HttpServer(listen, Metrics().registry, lambda: None, page)
     stage = Stage(
-        loop, upstreams, journal, operations, now, calls, server, lambda: page.watchers
+        loop, upstreams, journal, operations, now, calls, subject, server, lambda: page.watchers
     )
     stage.port = await server.start()
     try:

@@ -15,7 +15,7 @@ from eigenmesh.guard.controls import Mode
 from eigenmesh.mesh import Action, Cluster, LatencyCurve, Route, Topology
 
 from .browser import opened
-from .stage import SHOP, NotAsked, Scene, Stage, large, serving
+from .stage import SHOP, Scene, Stage, large, serving
 from .test_page import READER, WRITER, tokens
 
 expect.set_options(timeout=20_000)
@@ -381,16 +381,17 @@ async def test_the_circuits_are_drawn(tmp_path: Path) -> None:
 async def test_five_hundred_clusters(tmp_path: Path) -> None:
     """The document stays small whatever the mesh; `bench/page.py` measures the frames."""
     async with (
-        serving(tmp_path, large(500), ticks=1, solver=NotAsked()) as stage,
+        serving(tmp_path, large(500), ticks=0) as stage,
         opened(stage.url, viewport=DESK) as page,
     ):
+        await stage.look()
         await expect(page.locator("#figures")).to_contain_text("of 500 clusters")
         await expect(page.locator("#route")).not_to_have_value("")
         await page.locator("#route").select_option("")
         assert await painted(page, "graph") > 30
         await page.get_by_role("button", name="Show 100 of 500").click()
         await expect(page.locator("#clusters tr")).to_have_count(100)
-        await stage.tick()
+        await stage.look()
         await expect(page.locator("#link")).to_contain_text("#2")
         assert await page.evaluate("document.querySelectorAll('*').length") < 4000
         await page.locator("#find").fill("cluster-499")
