@@ -82,9 +82,7 @@ async def measure(clusters: int, seconds: float, folder: Path) -> dict[str, Any]
         await page.wait_for_function("eigenmesh.graph.state")
         await page.locator("#route").select_option("")
         await page.evaluate("eigenmesh.graph.frames.length = 0")
-        frames, _ = await asyncio.gather(
-            page.evaluate(FRAMES, seconds), play(stage, page, seconds)
-        )
+        frames, _ = await asyncio.gather(page.evaluate(FRAMES, seconds), play(stage, page, seconds))
         return {
             "clusters": clusters,
             "frames": frames,
@@ -100,13 +98,15 @@ def summary(found: dict[str, Any]) -> str:
     def at(values: list[float], q: float) -> float:
         return sorted(values)[min(len(values) - 1, int(q * len(values)))] if values else 0.0
 
-    frames, idle, drawing = found["frames"], found["empty page"], found["drawing"]
+    frames, idle, drawing = (
+        ", ".join(f"{at(found[what], q):.1f}" for q in (0.5, 0.95, 1.0))
+        for what in ("frames", "empty page", "drawing")
+    )
+    took = 1000.0 * statistics.median(found["view seconds"])
     return (
-        f"{found['clusters']:>5} clusters: frames {at(frames, 0.5):.1f} ms, 95% {at(frames, 0.95):.1f}, "
-        f"worst {max(frames):.0f} (empty page {at(idle, 0.5):.1f}, {at(idle, 0.95):.1f}, "
-        f"{max(idle):.0f}); drawing {at(drawing, 0.5):.1f} ms, 95% {at(drawing, 0.95):.1f}; view "
-        f"{found['view bytes'] / 1000:.0f} kB in "
-        f"{1000.0 * statistics.median(found['view seconds']):.1f} ms; {found['elements']} elements"
+        f"{found['clusters']:>5} clusters, ms (median, 95%, worst): frames {frames}; "
+        f"of an empty page {idle}; drawing {drawing}. View: {found['view bytes'] / 1000:.0f} kB "
+        f"in {took:.1f} ms. {found['elements']} elements"
     )
 
 

@@ -32,9 +32,10 @@ async def live(stage: Stage) -> None:
 
 
 async def take(browser: Browser, stage: Stage, name: str, width: int, height: int) -> None:
-    scheme = "dark" if name == "phone" else "light"
     page = await browser.new_page(
-        viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=1
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if name == "phone" else "light",
+        device_scale_factor=1,
     )
     await page.goto(stage.url)
     await page.wait_for_function("eigenmesh.graph.to && document.querySelector('#times-legend li')")

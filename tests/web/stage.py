@@ -1,4 +1,4 @@
-"""The page before a real loop, journal and solvers; only the queues and the Envoys are simulated."""
+"""The page before a real loop, journal and solvers; only queues and Envoys are simulated."""
 
 from __future__ import annotations
 
@@ -96,9 +96,7 @@ def large(clusters: int) -> Scene:
     return Scene(
         Topology(
             tuple(Cluster(name, host=f"host-{i // 20}") for i, name in enumerate(names)),
-            tuple(
-                Route(f"route-{i // 5}", tuple(names[i : i + 5])) for i in range(0, clusters, 5)
-            ),
+            tuple(Route(f"route-{i // 5}", tuple(names[i : i + 5])) for i in range(0, clusters, 5)),
         ),
         {name: LatencyCurve(0.01 + 0.03 * chance.random(), 200.0) for name in names},
         {f"route-{i // 5}": 250.0 + 400.0 * chance.random() for i in range(0, clusters, 5)},
@@ -242,6 +240,7 @@ async def serving(
         journal=journal,
         proxies=Proxies([], XdsServer(), interval=INTERVAL),
         nodes=lambda: envoys,
+        connected=lambda: len(envoys),
     )
 
     def count(method: str, code: str) -> None:

@@ -185,7 +185,17 @@ async def test_the_keyboard_reaches_and_does_everything(tmp_path: Path) -> None:
                 break
             assert found["ring"], found
             reached.append(found["id"])
-        wanted = {"skip", "theme", "mode-auto", "pause", "restore", "route", "graph", "sort", "find"}
+        wanted = {
+            "skip",
+            "theme",
+            "mode-auto",
+            "pause",
+            "restore",
+            "route",
+            "graph",
+            "sort",
+            "find",
+        }
         assert wanted | {"demand", "capacity web-a", "moves", "SUMMARY"} <= set(reached)
         assert reached[0] == "skip"
 
@@ -235,9 +245,8 @@ async def test_what_if_asks_the_solver_and_pushes_nothing(tmp_path: Path) -> Non
 
 
 async def test_a_reader_sees_and_cannot_ask(tmp_path: Path) -> None:
-    guards = {"tokens": tokens(tmp_path)}
     async with (
-        serving(tmp_path, ticks=1, **guards) as stage,
+        serving(tmp_path, ticks=1, tokens=tokens(tmp_path)) as stage,
         opened(stage.url, complaints=True) as page,
     ):
         await expect(page.locator("#main")).to_be_hidden()
@@ -328,8 +337,8 @@ READABLE = """() => {
     }
     const least = innerWidth < 600 ? 32 : 24;
     for (const e of document.querySelectorAll('button, select, summary, input[type=range]')) {
-        const box = e.getBoundingClientRect();
-        if (e.checkVisibility() && box.height < least) found.narrow.push([e.id || e.tagName, box.height]);
+        const {height} = e.getBoundingClientRect();
+        if (e.checkVisibility() && height < least) found.narrow.push([e.id || e.tagName, height]);
     }
     return found;
 }"""

@@ -257,7 +257,8 @@ async def test_a_session_of_a_token(guarded: Stage) -> None:
         async with session.get("/api/session") as answer:
             found = await answer.json()
             assert (found["who"], found["tokens"]) == ("", True)
-        for wrong in ({"token": "wrong"}, {"token": 1}, []):
+        wrongs: list[Any] = [{"token": "wrong"}, {"token": 1}, []]
+        for wrong in wrongs:
             async with session.post("/api/session", json=wrong, headers=OWN) as answer:
                 assert answer.status in (400, 401)
         async with session.post("/api/session", json={"token": WRITER}) as answer:
@@ -282,9 +283,7 @@ async def test_a_session_of_a_token(guarded: Stage) -> None:
 
 
 async def test_a_token_that_is_taken_away_ends_its_streams(guarded: Stage, tmp_path: Path) -> None:
-    async with ClientSession(
-        guarded.url, headers={"Authorization": f"Bearer {READER}"}
-    ) as session:
+    async with ClientSession(guarded.url, headers={"Authorization": f"Bearer {READER}"}) as session:
         views = news(session, 9)
         await anext(views)
         (tmp_path / "reader").write_text("another-secret-0123456789\n")

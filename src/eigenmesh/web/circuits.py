@@ -80,7 +80,7 @@ def _weights(
 
 def _limits(candidate: Candidate, settings: LoopSettings) -> dict[str, Any] | None:
     qubits = int(candidate.detail["qubits"])
-    if not 0 < qubits:
+    if qubits < 1:
         return None
     shown = min(qubits, MOST_WIRES)
     gates, left_out = _LIMITS[candidate.solver](list(range(shown)), settings)

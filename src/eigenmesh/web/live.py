@@ -85,7 +85,7 @@ class Live:
         if not self.watchers or (state := subject.state()) == self._state:
             return
         # Not on the event loop: a mesh may have thousands of clusters.
-        found = partial(view, subject, self._before, len(subject.nodes()))
+        found = partial(view, subject, self._before, subject.connected())
         document = await asyncio.to_thread(lambda: json.dumps(found(), allow_nan=False))
         async with self._news:
             self._state, self._document = state, document.encode()

@@ -133,7 +133,7 @@ class Page:
         except (UnknownCallerError, DeniedError) as error:
             found = {"who": "", "role": "", "message": str(error)}
         else:
-            found = {"who": caller.who, "role": caller.role or "", "message": ""}
+            found = {"who": caller.who, "role": caller.role.value, "message": ""}
         return web.json_response({**found, "tokens": self._visitors.tokens})
 
     async def _sign_in(self, request: web.Request) -> web.Response:

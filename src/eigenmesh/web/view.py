@@ -1,4 +1,4 @@
-"""What the page shows of the mesh, ready for JSON. Seconds, requests/s, fractions; null: no data."""
+"""What the page shows, ready for JSON. Seconds, requests/s, fractions; None: no data."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Who opens the page, and what they may do there: the rules of `api` in the settings hold, and those
-that a browser needs besides.
+"""Who opens the page, and what they may do there: the rules of `api` in the settings hold, and
+those that a browser needs besides.
 
 A browser shows what it holds to whoever makes it call. So a token is shown once, for a session that
 a same-site cookie names; what changes anything must come from the page itself (its own header, its
@@ -58,7 +58,7 @@ class Visitors:
     def admit(self, request: web.Request, role: Role) -> Caller:
         """Who asks, if they may. Raises UnknownCallerError or DeniedError."""
         caller = self._caller(request)
-        if caller.role is None or not caller.role.covers(role):
+        if not caller.role.covers(role):
             raise DeniedError(f"{caller.who} may {caller.role}; this needs the role {role}")
         return caller
 
@@ -68,7 +68,9 @@ class Visitors:
             raise DeniedError(f"send the header {HEADER}: 1; other sites cannot")
         origin = request.headers.get("Origin")
         if origin is not None and origin.partition("://")[2] != request.host:
-            raise DeniedError(f"{origin[:100]} is another site's; open the page that is served here")
+            raise DeniedError(
+                f"{origin[:100]} is another site's; open the page that is served here"
+            )
 
     def sign_in(self, request: web.Request, token: str, response: web.StreamResponse) -> Caller:
         """Begins a session. Raises UnknownCallerError for a token that is nobody's."""
