@@ -291,6 +291,19 @@ async def test_a_token_that_is_taken_away_ends_its_streams(guarded: Stage, tmp_p
         assert [view async for view in views] == []
 
 
+async def test_a_session_ends_with_its_token(guarded: Stage, tmp_path: Path) -> None:
+    async with ClientSession(guarded.url) as session:
+        async with session.post("/api/session", json={"token": READER}, headers=OWN) as answer:
+            shown = {"Cookie": answer.headers["Set-Cookie"].partition(";")[0]}
+        async with session.get("/api/session", headers=shown) as answer:
+            assert (await answer.json())["who"] == "board"
+        (tmp_path / "reader").write_text("another-secret-0123456789\n")
+        async with session.get("/api/session", headers=shown) as answer:
+            assert (await answer.json())["who"] == ""
+        async with session.get("/api/events", headers=shown) as answer:
+            assert answer.status == 401
+
+
 async def test_who_can_reach_the_page_counts_not_who_can_reach_the_api(tmp_path: Path) -> None:
     """On all addresses, with an API on loopback that asks for no token."""
     async with serving(tmp_path, ticks=0, listen="0.0.0.0:0") as stage:

@@ -54,7 +54,9 @@ class Call:
             raise MeshError("request", body[:100], str(error)[:200]) from None
         answer = await self.serve(request, None)
         # Pure Python, and a decision over many clusters is long: not on the event loop.
-        return await asyncio.to_thread(MessageToJson, answer, True, indent=None)
+        return await asyncio.to_thread(
+            MessageToJson, answer, preserving_proto_field_name=True, indent=None
+        )
 
 
 class Calls:

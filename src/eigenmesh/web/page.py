@@ -91,9 +91,11 @@ class Page:
 
     def _answered(self, handler: Handler) -> Handler:
         async def answered(request: web.Request) -> web.StreamResponse:
-            method, outcome = request.match_info.get("method"), "OK"
+            method, outcome = request.match_info.get("method"), "CANCELLED"
             try:
-                return await handler(request)
+                answer = await handler(request)
+                outcome = "OK"
+                return answer
             except (web.HTTPException, ConnectionResetError):
                 raise
             except Exception as error:

@@ -95,7 +95,10 @@ class Visitors:
     def _caller(self, request: web.Request) -> Caller:
         shown = request.headers.getall("Authorization", [])
         if not shown and (session := self._session(request)) is not None:
-            shown = [session.authorization]
+            try:
+                return self._access.caller([session.authorization], ())
+            except UnknownCallerError:
+                self._forget(request)  # the token was taken away
         if not shown and not _is_address(request.host):
             raise DeniedError(
                 f"{request.host[:100]} is a name: without a token, call the page by its address "
