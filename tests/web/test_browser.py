@@ -116,10 +116,9 @@ async def test_every_button_does_what_it_says_and_is_in_the_audit(tmp_path: Path
         await until_pending(stage)
         before = stage.loop.plan
         await press("Approve", "Approve")
-        await until(lambda: stage.operations.pending is None)
+        await until(lambda: stage.loop.latest and stage.loop.latest.action is Action.PUSH)
         assert stage.loop.plan != before
-        assert stage.loop.latest is not None
-        assert stage.loop.latest.action is Action.PUSH
+        assert stage.operations.pending is None
 
         await page.locator("#log summary").last.click()
         await press("Roll back to the plan of #1", "Roll back")
