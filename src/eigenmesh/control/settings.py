@@ -202,6 +202,9 @@ class Settings:
             if getattr(self.model, name).exposed
         ]
         lines += self.model.api.warnings()
+        anonymous, http = self.model.api.anonymous, self.model.http.listen
+        if anonymous is not None and not is_loopback(http):
+            lines.append(f"api.anonymous: whoever reaches {http} may {anonymous}, by the page")
         xds = self.model.xds
         if xds.tls is not None and xds.tls.client_ca is None and not is_loopback(xds.listen):
             lines.append("xds.tls: whoever reaches the port is served; client_ca tells who may be")

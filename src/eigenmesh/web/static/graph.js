@@ -290,6 +290,7 @@ export class Graph {
       add(`${count(one.in_flight)} in flight${one.limit ? `, at most ${one.limit}` : ""}`);
       if (one.rejected) add(`${rate(one.rejected)} turned away`);
       if (one.host) add(`on ${one.host}`);
+      if (one.calls.length) add(`calls ${one.calls.join(", ")}`);
     }
     return lines;
   }
