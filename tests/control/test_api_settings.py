@@ -66,6 +66,13 @@ def test_what_anyone_may_is_said_aloud(pki: Path) -> None:
     assert any("may read" in line for line in made.warnings)
 
 
+def test_so_is_what_anyone_may_by_the_page() -> None:
+    everywhere = {"listen": "0.0.0.0:18002", "public": True}
+    api = {"listen": "127.0.0.1:18001", "anonymous": "write"}
+    made = parse_document({**document(), "api": api, "http": everywhere}, "e.yaml")
+    assert any("0.0.0.0:18002 may write, by the page" in line for line in made.warnings)
+
+
 @pytest.mark.parametrize(
     ("api", "words"),
     [
