@@ -20,7 +20,7 @@ from tests.web.browser import chromium
 from tests.web.stage import SHOP, Stage, serving
 
 PICTURES = Path(__file__).parent / "pictures"
-TICKS = 48
+TICKS = 36
 
 
 async def live(stage: Stage) -> None:

@@ -8,7 +8,6 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from eigenmesh.web.exposition import expose
-
 from eigenmesh.web.page import Page
 
 MOST_BYTES = 64 * 1024
