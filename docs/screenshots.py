@@ -1,7 +1,7 @@
 """Takes the pictures of the live page: `make screenshots`.
 
-A real loop steers simulated queues, with the circuits beside the classical solvers; halfway one
-cluster loses a third of its capacity.
+A real loop steers simulated queues, with the circuits beside the classical solvers, until after one
+cluster has lost a third of its capacity.
 """
 
 from __future__ import annotations
@@ -16,19 +16,25 @@ import structlog
 from playwright.async_api import Browser
 
 from eigenmesh.guard.controls import Mode
+from eigenmesh.mesh import Action
 from tests.web.browser import chromium
 from tests.web.stage import SHOP, Stage, serving
 
 PICTURES = Path(__file__).parent / "pictures"
-TICKS = 36
+TICKS = 60
+BREAKS = 30
+"""Of the ticks, the one at which the cluster gets worse."""
 
 
 async def live(stage: Stage) -> None:
-    """Time enough for the page to have seen every decision."""
+    """Ends when traffic is being moved away from the worse cluster."""
     for tick in range(TICKS):
-        stage.upstreams.broken = tick > TICKS // 2
+        stage.upstreams.broken = tick >= BREAKS
         await stage.tick()
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # the page looks four times a second
+        assert stage.loop.latest is not None
+        if tick > BREAKS and stage.loop.latest.action is Action.PUSH:
+            return
 
 
 async def take(browser: Browser, stage: Stage, name: str, width: int, height: int) -> None:
