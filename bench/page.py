@@ -79,7 +79,7 @@ async def measure(clusters: int, seconds: float, folder: Path) -> dict[str, Any]
         await empty.close()
         page = await browser.new_page(viewport={"width": 1280, "height": 900})
         await page.goto(stage.url)
-        await page.wait_for_function("eigenmesh.graph.state")
+        await page.locator("#clusters tr").first.wait_for()
         await page.locator("#route").select_option("")
         await page.evaluate("eigenmesh.graph.frames.length = 0")
         frames, _ = await asyncio.gather(page.evaluate(FRAMES, seconds), play(stage, page, seconds))

@@ -44,7 +44,7 @@ async def take(browser: Browser, stage: Stage, name: str, width: int, height: in
         device_scale_factor=1,
     )
     await page.goto(stage.url)
-    await page.wait_for_function("eigenmesh.graph.to && document.querySelector('#times-legend li')")
+    await page.locator("#times-legend li").first.wait_for()
     await page.wait_for_timeout(800)
     await page.screenshot(path=PICTURES / f"page-{name}.png")
     await page.close()

@@ -55,12 +55,15 @@ export class Graph {
     const hosts = width < 620 ? [] : [...new Set(names.map((n) => this.clusters.get(n)?.host).filter(Boolean))];
     const most = Math.max(names.length, routes.length, 1);
     const row = most * TALL <= 560 ? TALL : Math.min(FLAT, MOST_HEIGHT / most);
-    const height = Math.max(150, Math.ceil(most * row + 16));
+    // As tall as it must be, and as what is beside it.
+    const least = Math.max(150, Math.ceil(most * row + 16));
+    this.canvas.parentElement.style.minHeight = `${least}px`;
+    const height = Math.max(least, this.canvas.parentElement.clientHeight);
     const narrow = width < 520;
     const w = row < 8 ? { route: 22, cluster: 22, host: 22 } : { route: narrow ? 104 : 168, cluster: narrow ? 142 : 198, host: 116 };
     this.row = row;
     const column = (kind, all, x) => {
-      const step = Math.min((height - 16) / Math.max(all.length, 1), row > 12 ? row * 2.4 : Infinity);
+      const step = Math.min((height - 16) / Math.max(all.length, 1), row > 12 ? row * (kind === "cluster" ? 1.4 : 2.4) : Infinity);
       const top = (height - step * all.length) / 2;
       const tall = Math.max(1, Math.min(row, step) - (row > 8 ? 8 : row > 3 ? 1 : 0));
       return new Map(all.map((name, i) => [name, { kind, name, x, y: top + step * (i + 0.5), w: w[kind], h: tall }]));
