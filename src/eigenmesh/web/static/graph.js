@@ -80,6 +80,8 @@ export class Graph {
     this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.size = [width, height];
     this.order = [...this.nodes.route.values(), ...this.nodes.cluster.values()];
+    const chosen = this.at;
+    this.choose((chosen && this.nodes[chosen.kind].get(chosen.name)) ?? null);
     this.retarget(true);
   }
 
