@@ -9,7 +9,7 @@ ARGS ?=
     bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous \
     bench-optimiser-meshes bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles \
     pictures bench-breakers bench-crash bench-day docs-cli bench-tick metrics-table dashboards docs-api \
-    proto-baseline
+    docs-settings docs proto-baseline
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -83,6 +83,9 @@ docs-api: $(VENV)/.dev  ## Write docs/api.md from the comments of proto/
 
 docs-cli: $(VENV)/.dev  ## Write docs/cli.md from the commands' own help
 	$(BIN)/python docs/write_cli.py
+
+docs-settings: $(VENV)/.dev  ## Write docs/settings.md from the settings' models
+	$(BIN)/python docs/write_settings.py
 
 dashboards: $(VENV)/.dev  ## Write Grafana's dashboards from deploy/grafana/boards.py
 	$(BIN)/python -m deploy.grafana.generate

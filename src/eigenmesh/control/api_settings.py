@@ -27,24 +27,27 @@ class Role(StrEnum):
 
 
 class TokenSettings(SecretSettings):
-    """A secret that is shown with each call. name: by which its holder is known in the audit."""
+    """A secret that is shown with each call."""
 
     _wanted = "write {name: NAME, role: ROLE, file: PATH}, not the secret itself"
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}$")]
+    """By which its holder is known in the audit."""
     role: Role
+    """What its holder may do; who may write may read."""
 
 
 class ApiTls(Strict):
-    """PEM files, which may be replaced at any time. client_ca: callers need a certificate too.
-
-    roles: DNS or URI subject alternative name -> role; `*` stands for text without a slash.
-    """
+    """PEM files, which may be replaced at any time."""
 
     certificate: Path
+    """PEM, the chain, the server's own first. May be replaced at any time."""
     private_key: Path
+    """PEM, without a passphrase."""
     client_ca: Path | None = None
+    """PEM of who signs callers' certificates, which they need then; unset: they need none."""
     roles: dict[str, Role] = {}
+    """DNS or URI name of a caller's certificate -> role; `*` stands for text without a slash."""
 
     @model_validator(mode="after")
     def _roles_of_someone(self) -> ApiTls:
@@ -57,12 +60,13 @@ class ApiTls(Strict):
 
 
 class ApiListen(Listen):
-    """anonymous: the role of whoever shows nothing. None: `write` on loopback where neither tokens
-    nor client_ca are set, nothing otherwise."""
-
     tokens: list[TokenSettings] = []
+    """Secrets that callers show, each with a role."""
     tls: ApiTls | None = None
+    """Of the API's port; unset: plain text."""
     anonymous: Role | None = None
+    """Role of whoever shows nothing; unset: `write` on loopback where neither `tokens` nor
+    `client_ca` are set, nothing otherwise."""
 
     _remedy: ClassVar = f"set tls, {Listen._remedy}"
 

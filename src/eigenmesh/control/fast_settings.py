@@ -12,14 +12,19 @@ from eigenmesh.mesh import FastPolicy
 
 
 class FastSettings(Strict):
-    """See FastPolicy. admin: Envoys' admin addresses; None: those of telemetry.envoy. Where
-    Prometheus is the source and none are given, nothing is read between decisions."""
+    """See FastPolicy."""
 
     enabled: bool = FastPolicy.enabled
+    """Whether limits are lowered."""
     interval: Annotated[Seconds, Field(ge=0.2)] = FastPolicy.interval
+    """Between two looks."""
     tolerance: Annotated[float, Field(gt=1)] = FastPolicy.tolerance
+    """Latency beyond which a cluster may be running away. Unit: times its curve's."""
     lowest: Annotated[float, Field(gt=0, le=1)] = FastPolicy.lowest
+    """Part of the plan's limit that is always left."""
     admin: list[str] | None = None
+    """Envoys' admin addresses, such as `http://127.0.0.1:9901`; unset: those of `telemetry.envoy`.
+    With Prometheus and none given, nothing is read between decisions."""
 
     def policy(self) -> FastPolicy:
         return FastPolicy(**self.model_dump(exclude={"admin"}))

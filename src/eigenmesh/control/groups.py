@@ -23,20 +23,28 @@ class MatchSettings(Strict):
     """Shell patterns over config.core.v3.Node, all of which must fit; see NodeMatch."""
 
     id: str = "*"
+    """Of the node's id."""
     cluster: str = "*"
+    """Of its cluster."""
     region: str = "*"
+    """Of its locality."""
     zone: str = "*"
+    """Of its locality."""
     sub_zone: str = "*"
+    """Of its locality."""
     metadata: dict[str, str] = {}
+    """Path into its metadata, such as `labels.tier` -> pattern."""
 
 
 class GroupSettings(Strict):
-    """envoy: what this group is served; without it, what the document's own `envoy` says."""
-
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """Its routes are called NAME:ROUTE if it has an `envoy` of its own."""
     match: MatchSettings
+    """Shell patterns over the node, all of which must fit."""
     envoy: dict[str, Any] | None = None
+    """What this group is served; unset: the document's own `envoy`."""
     steer: list[str] | None = None
+    """Like the document's `steer`, for this group's `envoy`."""
 
 
 Parse = Callable[[Mapping[str, Any], Sequence[str] | None, str, str], OperatorConfig]

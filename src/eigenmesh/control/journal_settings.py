@@ -15,9 +15,13 @@ class JournalSettings(Strict):
     """See Retention. A path alone will do."""
 
     path: Path = Path("eigenmesh.sqlite")
+    """The SQLite file, on a local disk."""
     keep_decisions: Annotated[int, Field(ge=1)] = Retention.decisions
+    """The newest ones. Unit: decisions."""
     keep_days: Annotated[float, Field(gt=0)] = Retention.days
+    """Decisions and audit. Unit: days."""
     max_megabytes: Annotated[float, Field(ge=1)] = Retention.megabytes
+    """Of the file; its write-ahead log comes on top, a few more. Unit: MB."""
 
     @model_validator(mode="before")
     @classmethod

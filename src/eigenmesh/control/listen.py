@@ -39,8 +39,9 @@ def is_loopback(address: str) -> bool:
 
 class Listen(Strict):
     listen: Address
+    """Address and port."""
     public: bool = False
-    """Plain text on an address that other machines reach must be asked for."""
+    """Allow plain text on an address that other machines reach."""
 
     _remedy: ClassVar = "listen on 127.0.0.1, or set public: true if the network is yours"
 
@@ -64,15 +65,16 @@ def _identity(value: str) -> str:
 
 
 class XdsTls(Strict):
-    """PEM files, which may be replaced at any time. client_ca: Envoys need a certificate too.
-
-    identity: the name that its certificate must have; see `Identity`.
-    """
+    """PEM files, which may be replaced at any time; see `Identity` for who is let in."""
 
     certificate: Path
+    """PEM, the chain, the server's own first. May be replaced at any time."""
     private_key: Path
+    """PEM, without a passphrase."""
     client_ca: Path | None = None
+    """PEM of who signs the Envoys' certificates, which they need then; unset: they need none."""
     identity: Annotated[str, AfterValidator(_identity)] = "{id}"
+    """The name that an Envoy's certificate must have, with the node's `{id}` and `{cluster}`."""
 
     @model_validator(mode="after")
     def _identity_of_someone(self) -> XdsTls:
@@ -85,12 +87,18 @@ class XdsTls(Strict):
 
 
 class XdsListen(Listen):
-    """See ServerOptions. tls: None for plain text."""
+    """See ServerOptions."""
 
     tls: XdsTls | None = None
+    """Of the xDS port; unset: plain text."""
     fallback_after: LongSeconds | None = ServerOptions.fallback_after
+    """Until a group that keeps refusing a version is served the last one that it took; null:
+    never."""
     write_timeout: LongSeconds = ServerOptions.write_timeout
+    """How long an Envoy may leave a response unread before its stream is reset."""
     max_connection_age: LongSeconds | None = ServerOptions.max_connection_age
+    """After about which a connection is ended, so that Envoys spread over several servers; unset:
+    never."""
 
     _remedy: ClassVar = f"set tls, {Listen._remedy}"
 
@@ -106,12 +114,17 @@ class NodeTls(Strict):
     """How Envoy speaks TLS with Eigenmesh; see `ClientTls`. Paths as Envoy sees them."""
 
     ca: str
+    """PEM of who signed Eigenmesh's certificate."""
     certificate: str | None = None
+    """PEM of Envoy's own; both it and its key, or neither."""
     private_key: str | None = None
+    """PEM."""
     server_name: str | None = None
-    """None: the host part of the address under which Envoy reaches Eigenmesh."""
+    """Name in Eigenmesh's certificate; unset: the host part of the address under which Envoy
+    reaches it."""
     secrets: str | None = None
-    """None: the folder into which `eigenmesh bootstrap --output` wrote them."""
+    """Folder of the secret files; unset: that into which `eigenmesh bootstrap --output` wrote
+    them."""
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> NodeTls:

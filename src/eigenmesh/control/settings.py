@@ -72,19 +72,28 @@ class SettingsError(Exception):
 
 class ScenarioSettings(Strict):
     demand_factor: Positive
+    """The demand. Unit: times the expected one."""
     weight: Positive
+    """How much it counts. Unit: relative to the others."""
 
 
 class Objective(Strict):
     """Prices in seconds per request; see ObjectivePolicy."""
 
     quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of a cluster's latency, that plans are made for, such as 0.99; unset: the mean."""
     slo: Seconds = ObjectivePolicy.slo
+    """Latency that a cluster should keep to."""
     slo_price: Price = ObjectivePolicy.slo_price
+    """Of latency beyond `slo`. Unit: seconds for each second."""
     error_price: Price = ObjectivePolicy.error_price
+    """Of a request that fails or is turned away. Unit: seconds per request."""
     churn_price: Price = ObjectivePolicy.churn_price
+    """Of moving all traffic of the mesh to other clusters. Unit: seconds per request."""
     limit_churn_price: Price = ObjectivePolicy.limit_churn_price
+    """Of moving every limit by one rung. Unit: seconds per request."""
     spill: Fraction = ObjectivePolicy.spill
+    """Part of the requests turned away that come back, spread by the route's weights."""
     scenarios: list[ScenarioSettings] = Field(
         # Now, some more, and a burst: what limits are for has to be thought of before it comes.
         default=[
@@ -93,8 +102,12 @@ class Objective(Strict):
         ],
         min_length=1,
     )
+    """Demands that a plan is made for."""
     ladder: list[Positive] = [1.25, 2.0, 3.5, 6.0]
+    """Limits to choose from, increasing; 2, 4, 8, ... of them. Unit: times the requests in flight
+    at the knee."""
     knee: Annotated[float, Field(gt=0, lt=0.97)] = ObjectivePolicy.knee
+    """Utilisation that is taken for the knee of a latency curve."""
 
     def policy(self) -> ObjectivePolicy:
         return ObjectivePolicy(
@@ -115,60 +128,91 @@ class ClusterSettings(Strict):
     host: str | None = None
     """The machine that it shares with the other clusters that name it."""
     zone: str | None = None
+    """One of `zones`, where its egress cost stands."""
     egress_cost: Price | None = None
-    """Seconds of latency that a request to it may cost; None: its zone's, or nothing."""
+    """Latency that a request to it may cost; unset: its zone's, or nothing. Unit: seconds per
+    request."""
     calls: dict[str, Ratio] = {}
-    """Steered route -> requests on it for each request to this cluster, one after the other."""
+    """Steered route -> requests on it for each request to this cluster, one after the other;
+    `learn`: read off the metrics. Unit: requests per request."""
 
 
 class HostSettings(Strict):
     coupling: Fraction | None = None
-    """0: its clusters do not feel each other; 1: one pool; None: learned."""
+    """0: its clusters do not feel each other; 1: they are one pool; unset: learned."""
 
 
 class ZoneSettings(Strict):
     egress_cost: Price = 0.0
+    """Latency that a request to a cluster there may cost. Unit: seconds per request."""
 
 
 class Node(Strict):
     """How the Envoys name themselves, and where `eigenmesh bootstrap` puts their admin port."""
 
     id: str = "envoy-1"
+    """The node id of the Envoy that `eigenmesh bootstrap` writes for."""
     cluster: str = "edge"
+    """Its node cluster."""
     admin: Address = "127.0.0.1:9901"
+    """Where its admin port listens."""
     tls: NodeTls | None = None
+    """How it speaks TLS with Eigenmesh; paths as Envoy sees them."""
 
 
 class Model(Strict):
     """The document. `envoy` is Envoy's own v3 YAML; a whole envoy.yaml may be pasted there."""
 
     mesh: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "mesh"
+    """Name of the mesh, in metrics and in the journal."""
     mode: ModeName = "observe"
+    """Recommend, wait for a yes, or push."""
     interval: Annotated[Seconds, Field(ge=0.2)] = 5.0
+    """Between two decisions."""
     solver: Literal["best", "variational", "classical"] = "best"
+    """Whose plan is taken: the better one, the circuits', or the classical one (no circuit
+    runs)."""
     solve_timeout: Annotated[Seconds, Field(gt=0)] = 10.0
+    """Longest time for one decision's solvers."""
     circuits: Circuits = Circuits()
+    """Which device runs the circuits, and how; see [the optimiser](optimiser.md)."""
     xds: XdsListen = XdsListen(listen="127.0.0.1:18000")
+    """The port that Envoys connect to; see [the xDS server](xds.md)."""
     api: ApiListen = ApiListen(listen="127.0.0.1:18001")
+    """The gRPC API, and who may call it; see [the API](api.md)."""
     http: Listen = Listen(listen="127.0.0.1:18002")
+    """Where /metrics, /healthz and /readyz are."""
     journal: JournalSettings = JournalSettings()
+    """Where decisions are remembered, and for how long; a path alone will do. See [the
+    journal](journal.md)."""
     overlay: bool = False
     """Serve the runtime layer and nothing else: another control plane has what `envoy` says."""
     runtime_layer: str = "eigenmesh"
+    """Name of the RTDS layer that limits go by, and weights in overlay mode."""
     steer: list[str] | None = None
-    """Routes to steer; None: those with two or more weighted clusters. Of a route over one cluster
+    """Routes to steer; unset: those with two or more weighted clusters. Of a route over one cluster
     that is named, the limits of its cluster are decided."""
     telemetry: Telemetry
+    """Where latency is read: exactly one of the two. See [telemetry](telemetry.md)."""
     objective: Objective = Objective()
+    """What a good plan is: prices in seconds of latency. See [the optimiser](optimiser.md)."""
     guard: Guard = Guard()
+    """What may be pushed. See [operate](operate.md)."""
     clusters: dict[str, ClusterSettings] = {}
+    """What Envoy's configuration does not say of a cluster; see [the model](model.md)."""
     hosts: dict[str, HostSettings] = {}
+    """Machines that clusters share."""
     zones: dict[str, ZoneSettings] = {}
+    """Zones that clusters are in."""
     groups: list[GroupSettings] = []
+    """Envoys that are served something else, by what they say of themselves; the first that fits
+    counts."""
     unknown_nodes: Literal["default", "refuse"] = "default"
     """What becomes of an Envoy that fits no group: served `envoy`, or refused."""
     node: Node = Node()
+    """How the Envoy names itself. Only `eigenmesh bootstrap` reads it."""
     envoy: dict[str, Any]
+    """Envoy's own v3 configuration, which is served; a whole envoy.yaml may be pasted."""
     envoy_descriptors: Path | None = None
     """Envoy's executable or a FileDescriptorSet, if `envoy` uses what is not known here."""
 

@@ -22,7 +22,9 @@ class EnvoyTelemetry(Strict):
     """Read latency from Envoy's own /stats/prometheus."""
 
     admin: list[str] = Field(min_length=1)
+    """Addresses of all Envoys' admin ports, such as `http://127.0.0.1:9901`."""
     timeout: AboveZero = 1.0
+    """For the answer of one Envoy."""
 
 
 class _NoSecret(Strict):
@@ -44,7 +46,9 @@ class SecretSettings(_NoSecret):
     _wanted = "write {file: PATH} or {env: NAME}, not the secret itself"
 
     file: Path | None = None
+    """Read anew whenever it is needed."""
     env: str | None = None
+    """Name of an environment variable."""
 
     @model_validator(mode="after")
     def _one_place(self) -> SecretSettings:
@@ -60,16 +64,22 @@ class BasicSettings(_NoSecret):
     _wanted = "write {username: NAME, password: {file: PATH}}"
 
     username: Annotated[str, Field(pattern=r"^[^:]+$")]
+    """Without a colon."""
     password: SecretSettings
+    """Where the password is: exactly one of the two."""
 
 
 class PrometheusTls(Strict):
     """See `Tls`."""
 
     ca: Path | None = None
+    """PEM of who signed the server's certificate; unset: the system's."""
     certificate: Path | None = None
+    """PEM of Eigenmesh's own; both it and its key, or neither."""
     private_key: Path | None = None
+    """PEM."""
     server_name: str | None = None
+    """Name in the server's certificate; unset: the host of the address."""
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> PrometheusTls:
@@ -94,25 +104,30 @@ def _listed(value: Any) -> Any:
 
 
 class PrometheusTelemetry(Strict):
-    """Read latency from Prometheus servers that scrape the Envoys; see PrometheusSource.
-
-    url: one, or several with the same data. headers: sent as they are, such as X-Scope-OrgID;
-    credentials belong in bearer or basic, where they are not part of the settings.
-    """
+    """Read latency from Prometheus servers that scrape the Envoys; see PrometheusSource."""
 
     url: Annotated[list[str], Field(min_length=1), BeforeValidator(_listed)]
+    """One address, or several servers with the same data."""
     window: AboveZero = 6.0
+    """Looked back for samples; best four scrape intervals."""
     timeout: AboveZero = 1.0
+    """For the answer, retries and other servers included."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """After the first. Unit: rounds over the servers."""
     selector: Annotated[str, _valid(promql.check_selector)] = ""
-    """Label matchers that pick this mesh's series, for example job="envoy"."""
+    """Label matchers that pick this mesh's series, such as `job="envoy"`."""
     query: Annotated[str, _valid(promql.check_query)] = promql.DEFAULT
+    """PromQL; `$matchers` and `$window` are filled in."""
     node_label: str = ""
     """Label whose value is the Envoy's node id, where the series have one."""
     bearer: SecretSettings | None = None
+    """Where the bearer token is: exactly one of the two."""
     basic: BasicSettings | None = None
+    """User and password; or `bearer`."""
     tls: PrometheusTls | None = None
+    """For addresses with https."""
     headers: dict[Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")], str] = {}
+    """Sent as they are, such as `X-Scope-OrgID`; credentials belong in `bearer` or `basic`."""
 
     @model_validator(mode="after")
     def _access(self) -> PrometheusTelemetry:
@@ -154,7 +169,9 @@ class PrometheusTelemetry(Strict):
 
 class Telemetry(Strict):
     envoy: EnvoyTelemetry | None = None
+    """From the admin endpoints of the Envoys."""
     prometheus: PrometheusTelemetry | None = None
+    """From Prometheus, or a store that answers like it."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Telemetry:
