@@ -22,7 +22,6 @@ SHOWN = (".md", ".svg", ".png")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds what is linked to, and what that links to."""
     waiting = [ROOT / "docs" / file.src_uri for file in files.documentation_pages()]
-    waiting += [ROOT / name for name in ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")]
     seen = set(waiting)
     while waiting:
         source = waiting.pop()
