@@ -48,7 +48,7 @@ def _section(path: str, meaning: str, model: type[BaseModel], whole: Any) -> Ite
     for name, field in model.model_fields.items():
         said = _meaning(model, name)
         place = f"{path}.{name}" if path else name
-        found = _model_in(field.annotation)
+        found = model_in(field.annotation)
         if found is None:
             said, _, unit = said.partition(" Unit: ")
             kind, implied = _kind(field.annotation, tuple(field.metadata))
@@ -94,13 +94,13 @@ def _docs(module: str) -> dict[tuple[str, str], str]:
     return found
 
 
-def _model_in(annotation: Any) -> tuple[str, type[BaseModel]] | None:
+def model_in(annotation: Any) -> tuple[str, type[BaseModel]] | None:
     """What of the path leads into it, and the model of a section."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "", annotation
     parts = [part for part in get_args(annotation) if part is not NoneType]
     between = {list: "[]", dict: ".NAME"}.get(get_origin(annotation), "")
-    if parts and (found := _model_in(parts[-1])) is not None:
+    if parts and (found := model_in(parts[-1])) is not None:
         return between + found[0], found[1]
     return None
 
