@@ -9,7 +9,7 @@ ARGS ?=
     bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous \
     bench-optimiser-meshes bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles \
     pictures bench-breakers bench-crash bench-day docs-cli bench-tick metrics-table dashboards docs-api \
-    docs-settings docs proto-baseline
+    docs-settings docs dist proto-baseline
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -87,6 +87,12 @@ docs-cli: $(VENV)/.dev  ## Write docs/cli.md from the commands' own help
 docs-settings: $(VENV)/.dev  ## Write docs/settings.md from the settings' models
 	$(BIN)/python docs/write_settings.py
 
+docs: $(VENV)/.dev  ## Build the site of docs/ into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+dist: $(VENV)/.dev  ## Build the sdist, and the wheel, into dist/
+	$(BIN)/python -m hatchling build
+
 dashboards: $(VENV)/.dev  ## Write Grafana's dashboards from deploy/grafana/boards.py
 	$(BIN)/python -m deploy.grafana.generate
 
@@ -130,7 +136,7 @@ lock: $(VENV)/.dev  ## Write constraints.txt from what is installed
 	$(BIN)/pip freeze --exclude-editable --exclude eigenmesh | sort -f > constraints.txt
 
 clean:  ## Remove the virtual environment and what runs left behind
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) runs build dist site
 
 # One virtual environment; the stamps say which extras are in it.
 $(VENV)/.base: pyproject.toml constraints.txt

@@ -236,7 +236,7 @@ def test_settings_in_the_text_are_settings() -> None:
             if re.fullmatch(rf"(?:{sections})(?:\.[a-z_]+|\.[A-Z]+)+", span):
                 assert leads_to(span.split(".")), f"{page.name}: no setting {span}"
                 seen += 1
-    assert seen > 50
+    assert seen > 40
 
 
 def leads_to(names: list[str]) -> bool:
@@ -287,7 +287,7 @@ def test_what_is_envoys_is_taken_by_envoy(block: Block, tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", of("yaml", "compose.yaml"), ids=str)
 def test_what_is_composes_is_so_by_its_specification(block: Block) -> None:
     schema = ROOT / "tests/deploy/compose-spec/compose-spec.json"
-    jsonschema.validate(yaml.safe_load(block.text), json.loads(schema.read_text()))
+    jsonschema.Draft7Validator(json.loads(schema.read_text())).validate(yaml.safe_load(block.text))
 
 
 def test_titles_are_those_that_are_looked_at() -> None:

@@ -30,6 +30,7 @@ from eigenmesh.demo.processes import (
     EnvoyProcess,
     ProcessError,
     PrometheusProcess,
+    envoy_binary,
     http_get,
 )
 from eigenmesh.demo.report import write_report
@@ -57,6 +58,7 @@ def run_demo(options: Options) -> int:
     2: it could not be run (the reason is printed); 130: interrupted.
     """
     try:
+        envoy_binary()  # said before anything is started
         return asyncio.run(_until_signal(options))
     except (ProcessError, OSError) as error:
         print(f"eigenmesh demo: {error}", file=sys.stderr)

@@ -157,7 +157,7 @@ def promote(
     route: RouteArgument,
     cluster: Annotated[str, typer.Argument(help="The canary.", autocompletion=complete.canaries)],
 ) -> None:
-    """Ends a canary's ceiling (`guard.canaries`).
+    """Ends a canary's ceiling (`guard.routes.ROUTE.clusters.CLUSTER.canary`).
 
     Example: `eigenmesh ctl promote shop v2`
     """
