@@ -9,7 +9,7 @@ ARGS ?=
     bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous \
     bench-optimiser-meshes bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles \
     pictures bench-breakers bench-crash bench-day docs-cli bench-tick metrics-table dashboards docs-api \
-    docs-settings docs dist proto-baseline
+    docs-settings docs dist pythons proto-baseline
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -92,6 +92,22 @@ docs: $(VENV)/.dev  ## Build the site of docs/ into site/
 
 dist: $(VENV)/.dev  ## Build the sdist, and the wheel, into dist/
 	$(BIN)/python -m hatchling build
+
+PYTHONS := 3.11 3.12 3.13
+pythons: dist  ## Install the wheel on every Python that there is, and run tests of pure code there
+	@for version in $(PYTHONS); do \
+	    for python in python$$version ~/.pyenv/versions/$$version.*/bin/python none; do \
+	        $$python --version > /dev/null 2>&1 && break; \
+	    done; \
+	    if [ $$python = none ]; then echo "no Python $$version here"; continue; fi; \
+	    echo "Python $$version" && folder=$(VENV)/pythons/$$version && \
+	    $$python -m venv --clear $$folder && \
+	    $$folder/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
+	        dist/*.whl pytest pytest-asyncio hypothesis && \
+	    $$folder/bin/eigenmesh adopt tests/adopt/files/retries.yaml --output $$folder/adopted && \
+	    $$folder/bin/eigenmesh check $$folder/adopted/eigenmesh.yaml && \
+	    $$folder/bin/pytest -q -p no:cacheprovider tests/mesh tests/guard tests/optimize || exit 1; \
+	done
 
 dashboards: $(VENV)/.dev  ## Write Grafana's dashboards from deploy/grafana/boards.py
 	$(BIN)/python -m deploy.grafana.generate

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def takes(command: Command) -> None:
     name, *words = command.words
     if name == "ctl":
         name, words = "eigenmesh", ["ctl", *words]
-    check = {
+    check: dict[str, Callable[[list[str]], object]] = {
         "eigenmesh": eigenmesh_takes,
         "make": make_takes,
         "envoy": envoy_takes,

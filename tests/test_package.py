@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -164,3 +165,26 @@ def test_the_demo_without_its_extra_says_what_to_install(installed: Path, tmp_pa
     said = run(installed / "eigenmesh", "demo", cwd=tmp_path, status=2)
     assert "pip install 'eigenmesh[demo]'" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_the_sources_compile_on_each_python(version: str) -> None:
+    """Without a warning. `make pythons` installs and tries the package on each."""
+    there: list[str | Path] = [f"python{version}"]
+    there += [*Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
+    code = (
+        "import pathlib, sys, warnings\n"
+        "warnings.simplefilter('error')\n"
+        f"assert sys.version.startswith('{version}.')\n"
+        "for file in pathlib.Path('src').rglob('*.py'):\n"
+        "    compile(file.read_bytes(), str(file), 'exec')"
+    )
+    for python in there:
+        if shutil.which(python) and run_quietly(python, "--version"):
+            run(python, "-c", code, cwd=ROOT)
+            return
+    pytest.skip(f"no Python {version} here")
+
+
+def run_quietly(*argv: str | Path) -> bool:
+    return subprocess.run(argv, capture_output=True, timeout=60).returncode == 0
