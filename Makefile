@@ -91,6 +91,7 @@ docs: $(VENV)/.dev  ## Build the site of docs/ into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 dist: $(VENV)/.dev  ## Build the sdist, and the wheel, into dist/
+	@rm -rf dist
 	$(BIN)/python -m hatchling build
 
 PYTHONS := 3.11 3.12 3.13
