@@ -314,7 +314,7 @@ def validated(model: type[M], document: object, file: str) -> M:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise SettingsError([f"{file}: {_line(e)}" for e in error.errors()]) from error
+        raise SettingsError([f"{file}: {_line(e, model)}" for e in error.errors()]) from error
 
 
 def _resolve(model: Model, file: str) -> Settings:
@@ -431,12 +431,12 @@ def _one_of(name: str, known: Mapping[str, object]) -> str:
     return f"use one of: {', '.join(sorted(known)) or 'none is defined'}"
 
 
-def _line(error: ErrorDetails) -> str:
-    """`field: value: remedy` for one complaint of pydantic's."""
+def _line(error: ErrorDetails, model: type[BaseModel]) -> str:
+    """`field: value: remedy` for one complaint of pydantic's about a document of this model."""
     field = _path(error["loc"])
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])
-        known = _known_keys(error["loc"][:-1])
+        known = _known_keys(error["loc"][:-1], model)
         return f"{field}: unknown key {key!r}; {_one_of(key, dict.fromkeys(known))}"
     if error["type"] == "missing":
         return f"{field}: missing; this setting is required"
@@ -454,9 +454,8 @@ def _path(loc: tuple[int | str, ...]) -> str:
     return path
 
 
-def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
-    """The keys that the model at `loc` has."""
-    model: Any = Model
+def _known_keys(loc: tuple[int | str, ...], model: Any) -> list[str]:
+    """The keys that the model at `loc` of the document's has."""
     for part in loc:
         fields = getattr(model, "model_fields", {})
         if part not in fields:
