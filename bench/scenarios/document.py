@@ -34,6 +34,8 @@ POLICIES = (
     "L3's rule",
     "Eigenmesh",
 )
+"""Those that a scenario is played with unless it names its own."""
+ALL = (*POLICIES, "greedy", "local only")
 FIGURES = ("mean", "p95", "p99", "success", "goodput", "answered", "share", "churn")
 
 Positive = Annotated[float, Field(gt=0)]
@@ -282,14 +284,14 @@ def _complaints(scenario: Scenario, file: ScenarioFile) -> Iterator[MeshError]:
         if name not in scenario.paths:
             yield _unknown("load.rates", name, scenario.paths)
     for name in scenario.policies:
-        if name not in POLICIES:
-            yield _unknown("policies", name, POLICIES)
+        if name not in ALL:
+            yield _unknown("policies", name, ALL)
     for name, (start, end) in scenario.spans.items():
         if not 0.0 <= start < end <= scenario.seconds:
             remedy = f"use two times, in order, from 0 to {scenario.seconds:g} s"
             yield MeshError(f"spans.{name}", [start, end], remedy)
     for k, target in enumerate(scenario.targets):
-        known = {"figure": FIGURES, "span": scenario.spans, "against": POLICIES}
+        known = {"figure": FIGURES, "span": scenario.spans, "against": scenario.policies}
         for field, values in known.items():
             value = getattr(target, field)
             if value is not None and value not in values:

@@ -578,4 +578,3 @@ class Engine:
     def outstanding(self) -> int:
         """Attempts that the proxies wait for."""
         return sum(meter.active for meter in self.meters.values())
-

@@ -14,7 +14,16 @@ from typing import Literal
 import numpy as np
 
 from eigenmesh.demo.oracle import Upstream
-from eigenmesh.mesh import Call, Cluster, GuardPolicy, ObjectivePolicy, Route, Topology
+from eigenmesh.mesh import (
+    Call,
+    Cluster,
+    GuardPolicy,
+    Host,
+    ObjectivePolicy,
+    Retries,
+    Route,
+    Topology,
+)
 
 PATIENCE = 5.0
 """Seconds for which whoever sends a request waits for its answer, as `demo.load` does."""
@@ -64,9 +73,7 @@ class Event:
         if self.healthy:
             now = Condition(healthy.slots, healthy.service_time)
         if self.capacity is not None:
-            less = of_capacity(
-                healthy.name, self.capacity * healthy.capacity, healthy.service_time
-            )
+            less = of_capacity(healthy.name, self.capacity * healthy.capacity, healthy.service_time)
             now = replace(now, slots=less.slots, service_time=less.service_time)
         if self.service_time is not None:
             now = replace(now, service_time=self.service_time)
@@ -212,7 +219,11 @@ class Scenario:
                 )
                 for way in self.ways.values()
             ),
-            tuple(Route(path.name, path.ways) for path in self.paths.values()),
+            tuple(
+                Route(path.name, path.ways, Retries(path.retries, path.per_try_timeout))
+                for path in self.paths.values()
+            ),
+            tuple(Host(name, 1.0) for name in self.upstreams if used.count(name) > 1),
         )
 
     def demands(self, level: float, factor: float = 1.0) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 B1 equal weights; B2 least request (of two choices, and of ten); B3 weights in proportion to the
 healthy capacities; B4 the oracle, who knows every capacity at every time; B5 L3's rule. Beside them
-the oracle's split as weights of endpoints, which Envoy serves in turns.
+the oracle's split as weights of endpoints, which Envoy serves in turns; what an oracle of each
+route would do for itself, as if it were alone; and what never leaves the site.
 """
 
 from __future__ import annotations
@@ -47,6 +48,31 @@ def oracle(scenario: Scenario, at: float, *, endpoints: bool = False) -> Steerin
     conditions = {u: scenario.condition(u, at) for u in scenario.upstreams}
     split = best_split(scenario, conditions, scenario.demands(scenario.level(at)))
     return Steering(Plan(split, {}), endpoints=endpoints)
+
+
+def greedy(scenario: Scenario, at: float) -> Steering:
+    """Each route as an oracle would split it that knows of no other."""
+    conditions = {u: scenario.condition(u, at) for u in scenario.upstreams}
+    demands = scenario.demands(scenario.level(at))
+    split = {
+        name: best_split(scenario, conditions, {name: demands[name]})[name]
+        for name in scenario.paths
+    }
+    return Steering(Plan(split, {}))
+
+
+def local(scenario: Scenario) -> Steering:
+    """In proportion to the capacities of what is no way off."""
+    capacities = {
+        way.upstream: scenario.upstreams[way.upstream].capacity for way in scenario.ways.values()
+    }
+    split = _proportional(scenario, capacities)
+    for own in split.values():
+        near = {name: w for name, w in own.items() if scenario.ways[name].distance == 0.0}
+        total = sum(near.values())
+        if near:
+            own.update({name: near.get(name, 0.0) / total for name in own})
+    return Steering(Plan(split, {}))
 
 
 def mean_latency(condition: Condition, load: Array) -> Array:
@@ -161,9 +187,7 @@ def _proportional(scenario: Scenario, capacities: Mapping[str, float]) -> Split:
     for name, path in scenario.paths.items():
         own = {way: capacities[scenario.ways[way].upstream] for way in path.ways}
         total = sum(own.values())
-        split[name] = {
-            way: c / total if total > 0.0 else 1.0 / len(own) for way, c in own.items()
-        }
+        split[name] = {way: c / total if total > 0.0 else 1.0 / len(own) for way, c in own.items()}
     return split
 
 

@@ -118,9 +118,7 @@ async def _play(scenario: Scenario, policy: str, seed: int, proxies: int) -> tup
                 for event in scenario.events:
                     if event.at == at:
                         if event.upstream is not None:
-                            engine.become(
-                                event.upstream, scenario.condition(event.upstream, at)
-                            )
+                            engine.become(event.upstream, scenario.condition(event.upstream, at))
                         if event.telemetry is not None:
                             hand.lose(event.telemetry == "lost")
                 hand.happen()
@@ -176,6 +174,10 @@ def _hand(
             return _Static(steer, policies.equal(scenario))
         case "proportional":
             return _Static(steer, policies.proportional(scenario))
+        case "greedy":
+            return _Static(steer, policies.greedy(scenario, 0.0))
+        case "local only":
+            return _Static(steer, policies.local(scenario))
         case "least request":
             return _Static(steer, policies.least_request(scenario, 2))
         case "least request of 10":

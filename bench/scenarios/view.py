@@ -1,4 +1,4 @@
-"""What the simulated Envoys show to whoever scrapes them: `Observation`s, as `telemetry` has them."""
+"""What the simulated Envoys show to whoever scrapes them, as `telemetry` would have it."""
 
 from __future__ import annotations
 
