@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1, help="of the first repetition")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument("--beside", type=int, default=2, help="policies at a time, on a real Envoy")
     parser.add_argument("--policies", help="comma-separated; in place of the scenario's own")
     parser.add_argument("--results", type=File, default=RESULTS, help="folder")
     parser.add_argument("--pictures", type=File, help="folder for a plot of each case")
@@ -96,7 +97,7 @@ def _play(cases: list[Scenario], options: argparse.Namespace) -> dict[str, Any]:
             else:
                 from bench.scenarios import live
 
-                runs = asyncio.run(live.play(scenario, seed))
+                runs = asyncio.run(live.play(scenario, seed, beside=options.beside))
             repetitions.append({policy: spans(scenario, run) for policy, run in runs.items()})
             print(f"{scenario.name} {dict(scenario.case)}: repetition {number + 1}", flush=True)
             if options.pictures and number == 0:

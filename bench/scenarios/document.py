@@ -242,6 +242,7 @@ def _scenario(file: ScenarioFile, name: str, case: Mapping[str, Any]) -> Scenari
         interval=file.eigenmesh.interval,
         guard=file.eigenmesh.guard.policy(),
         objective=file.eigenmesh.objective.policy(),
+        settings=file.eigenmesh.model_dump(exclude_unset=True),
     )
     for complaint in _complaints(scenario, file):
         raise complaint

@@ -167,10 +167,10 @@ class _Gate:
 class _Host:
     """One endpoint as one proxy knows it."""
 
-    __slots__ = ("active", "calls", "distance", "gate", "meter", "server")
+    __slots__ = ("active", "calls", "distance", "gate", "meter", "proxy", "server")
 
-    def __init__(self, way: Way, server: _Server, gate: _Gate, meter: Meter) -> None:
-        self.server, self.gate, self.meter = server, gate, meter
+    def __init__(self, proxy: int, way: Way, server: _Server, gate: _Gate, meter: Meter) -> None:
+        self.proxy, self.server, self.gate, self.meter = proxy, server, gate, meter
         self.active = 0
         self.distance = way.distance
         self.calls = tuple(way.calls.items())
@@ -263,7 +263,9 @@ class Engine:
                 cluster = spec.name if one_cluster else name
                 gates = self._gates.setdefault(cluster, [_Gate() for _ in hosts])
                 server, meter = self.servers[way.upstream], self.meters[name]
-                self._hosts[key] = [_Host(way, server, gate, meter) for gate in gates]
+                self._hosts[key] = [
+                    _Host(proxy, way, server, gate, meter) for proxy, gate in enumerate(gates)
+                ]
             for own, host in zip(hosts, self._hosts[key], strict=True):
                 own.append(host)
         return _Path(spec, number, hosts, Stream([seed, number], self.scenario.shape))
@@ -372,9 +374,10 @@ class Engine:
 
     # ------------------------------------------------------------------ Envoy
 
-    def _host(self, path: _Path, choice: int) -> _Host:
-        """choice: of the weighted cluster."""
-        proxy = int(self._random() * self._proxies) if self._proxies > 1 else 0
+    def _host(self, path: _Path, choice: int, proxy: int | None = None) -> _Host:
+        """choice: of the weighted cluster. proxy: None: any."""
+        if proxy is None:
+            proxy = int(self._random() * self._proxies) if self._proxies > 1 else 0
         hosts = path.hosts[proxy]
         if self._in_turn:
             turn = path.turns[proxy]
@@ -544,7 +547,7 @@ class Engine:
         """Where a retry goes: to the same cluster, of which LEAST_REQUEST chooses anew."""
         if self._choices is None and not self._in_turn:
             return attempt.host
-        return self._host(attempt.path, 0)
+        return self._host(attempt.path, 0, attempt.host.proxy)
 
     def _retried(self, attempt: Attempt) -> None:
         if attempt.tries:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -199,6 +199,8 @@ class Scenario:
     interval: float = 2.0
     guard: GuardPolicy = field(default_factory=GuardPolicy)
     objective: ObjectivePolicy = field(default_factory=ObjectivePolicy)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What the file says of Eigenmesh's settings, as it says it."""
 
     @cached_property
     def capacity(self) -> float:
