@@ -8,8 +8,8 @@ ARGS ?=
     bench bench-demo bench-estimator bench-estimator-live bench-xds bench-scrape bench-journal \
     bench-optimiser bench-optimiser-discrete bench-optimiser-warm bench-optimiser-continuous \
     bench-optimiser-meshes bench-optimiser-balance bench-optimiser-noise bench-breaker-model train-angles \
-    pictures bench-breakers bench-crash bench-day docs-cli bench-tick metrics-table dashboards docs-api \
-    docs-settings docs dist pythons proto-baseline
+    pictures bench-breakers bench-crash bench-day bench-scenarios docs-cli bench-tick metrics-table \
+    dashboards docs-api docs-settings docs dist pythons proto-baseline
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -142,6 +142,9 @@ bench-crash: $(VENV)/.dev  ## Kill Eigenmesh 200 times, at every stage of a tick
 
 bench-day: $(VENV)/.dev  ## A simulated day of ticks: nothing grows, nothing drifts
 	$(BIN)/python -m bench.day $(ARGS)
+
+bench-scenarios: $(VENV)/.dev  ## Scenarios beside their baselines, hours; ARGS="--twin" simulates them
+	$(BIN)/python -m bench.scenarios $(ARGS)
 
 bench-tick: $(VENV)/.dev prometheus  ## What recording rules save a tick in a fleet
 	$(BIN)/python -m bench.tick $(ARGS)

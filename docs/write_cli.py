@@ -39,8 +39,9 @@ def _lines(root: Any) -> Iterator[str]:
     for name, group in groups:
         yield from (f"## eigenmesh {name}", "", cleandoc(group.help), "")
         some = next(iter(group.commands.values()))
-        yield from ("Every command has these options:", "")
-        yield from _table([p for p in some.params if p.name in SHARED], some)
+        if shared := [p for p in some.params if p.name in SHARED]:
+            yield from ("Every command has these options:", "")
+            yield from _table(shared, some)
         for of, command in group.commands.items():
             yield from _command("###", f"eigenmesh {name} {of}", command, SHARED)
 

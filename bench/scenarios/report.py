@@ -160,7 +160,7 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 def _spread_of(middle: float, low: float, high: float, digits: int) -> str:
     if math.isinf(middle):
-        return "none"
+        return "∞"
     shown = f"{middle:.{digits}f}"
     return shown if low == high else f"{shown} ({low:.{digits}f}–{high:.{digits}f})"
 

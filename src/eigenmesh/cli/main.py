@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from eigenmesh import __version__
+from eigenmesh.cli.bench import bench
 from eigenmesh.cli.ctl import ctl
 from eigenmesh.cli.replay import replay
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     "Start with `eigenmesh demo`, or `eigenmesh check eigenmesh.yaml`.",
 )
 app.add_typer(ctl, name="ctl")
+app.add_typer(bench, name="bench")
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="Settings file (YAML).", show_default=True)
