@@ -36,7 +36,7 @@ POLICIES = (
 )
 """Those that a scenario is played with unless it names its own."""
 ALL = (*POLICIES, "greedy", "local only")
-FIGURES = ("mean", "p95", "p99", "success", "goodput", "answered", "share", "churn")
+FIGURES = ("mean", "p95", "p99", "success", "goodput", "answered", "share", "churn", "cost")
 
 Positive = Annotated[float, Field(gt=0)]
 Duration = Annotated[Seconds, Field(gt=0)]
@@ -59,10 +59,18 @@ class LoadFile(Strict):
 
 
 class ClusterFile(Strict):
+    """afar: `apart` stands between it and whoever uses it."""
+
     upstream: str | None = None
+    afar: bool = False
+    calls: dict[str, Annotated[float, Field(ge=0)]] = {}
+
+
+class ApartFile(Strict):
+    """Seconds there and back, and the price of a request in seconds."""
+
     distance: Price = 0.0
     egress_cost: Price = 0.0
-    calls: dict[str, Annotated[float, Field(ge=0)]] = {}
 
 
 class RouteFile(Strict):
@@ -129,6 +137,7 @@ class ScenarioFile(Strict):
     service_time: Duration | dict[str, Duration] = 0.02
     capacities: dict[str, Positive] = {}
     clusters: dict[str, ClusterFile] = {}
+    apart: ApartFile = ApartFile()
     routes: dict[str, RouteFile | list[str]] = {}
     mesh: MeshFile | None = None
     load: LoadFile = LoadFile()
@@ -219,7 +228,8 @@ def _scenario(file: ScenarioFile, name: str, case: Mapping[str, Any]) -> Scenari
     for way, own in file.clusters.items():
         upstream = own.upstream or way
         _known(f"clusters.{way}.upstream", upstream, upstreams)
-        ways[way] = model.Way(way, upstream, own.distance, own.egress_cost, own.calls)
+        apart = file.apart if own.afar else ApartFile()
+        ways[way] = model.Way(way, upstream, apart.distance, apart.egress_cost, own.calls)
     scenario = Scenario(
         name=name,
         about=file.about,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,9 @@ class Run:
     """One policy in one repetition. due: seconds since the start at which a request was meant to be
     sent. latency: from then to its answer. status: HTTP's, or one of `demo.load`; overloaded
     requests are no 2xx. arrived: upstream -> requests that had reached it after each second of
-    `times`. moves: (seconds, share of the traffic that changed its cluster). cost: seconds of
-    egress per request. ticks: seconds that each decision took."""
+    `times`. moves: (seconds, share of the traffic that changed its cluster). paid: prices of
+    egress, in seconds, until each of `times`; empty: nothing has one. ticks: seconds that each
+    decision took."""
 
     due: Floats
     latency: Floats
@@ -34,14 +35,15 @@ class Run:
     times: Sequence[float]
     arrived: Mapping[str, Sequence[int]]
     moves: Sequence[tuple[float, float]] = ()
-    ticks: Sequence[float] = field(default=())
+    paid: Sequence[float] = ()
+    ticks: Sequence[float] = ()
 
     def figures(self, start: float, end: float, slo: float) -> dict[str, float]:
         """Of the requests meant to be sent from `start` up to `end` (seconds). mean, p95, p99: of
         what was answered well, seconds; what was waited for in vain counts with the time for which
         it was, or whoever answers least would be the quickest. answered, success, blocked:
         fractions. goodput, sent: requests/s. churn: of the whole traffic per minute. share X: of
-        upstream X."""
+        upstream X. cost: the mean, and what was paid for egress per request, seconds."""
         inside = (self.due >= start) & (self.due < end)
         status, latency = self.status[inside], self.latency[inside]
         ok = (status >= 200) & (status < 300)
@@ -59,6 +61,8 @@ class Run:
         }
         for name, q in (("p95", 0.95), ("p99", 0.99)):
             found[name] = float(np.quantile(waited, q)) if waited.size else math.inf
+        paid = np.interp([start, end], self.times, self.paid) if len(self.paid) else np.zeros(2)
+        found["cost"] = found["mean"] + float(paid[1] - paid[0]) / sent
         came = {
             name: float(np.interp(end, self.times, counts) - np.interp(start, self.times, counts))
             for name, counts in self.arrived.items()

@@ -26,6 +26,8 @@ KINDS = {
     "twin": "simulated (the offline twin; no Envoy, classical solvers only)",
 }
 BEGIN, END = "<!-- scenarios: written by bench.scenarios -->", "<!-- scenarios: end -->"
+MEAN_OFF, P99_OFF = 0.10, 0.20
+"""How far the twin may be off."""
 _COLUMNS = (
     ("mean, ms", "mean", 1e3, 1),
     ("p99, ms", "p99", 1e3, 0),
@@ -33,6 +35,7 @@ _COLUMNS = (
     ("goodput, 1/s", "goodput", 1.0, 0),
     ("blocked, %", "blocked", 100.0, 2),
     ("churn, 1/min", "churn", 1.0, 2),
+    ("with egress, ms", "cost", 1e3, 1),
 )
 
 
@@ -105,7 +108,58 @@ def tables(document: Document) -> str:
             lines += [f"{one['machine']}; {one['seconds']:g} s each.", ""]
             for case in one["cases"]:
                 lines += _table(case)
+    lines += _compared(document)
     return "\n".join(lines) + "\n"
+
+
+def _compared(document: Document) -> list[str]:
+    """Where both have played the same case: how far the twin is off the real Envoy."""
+    rows = []
+    for kind, name, real in _cases(document):
+        for other, same, twin in _cases(document):
+            if kind == "envoy" and other == "twin" and name == same and _alike(real, twin):
+                rows += _rows(name, real, twin)
+    if not rows:
+        return []
+    near = sum(mean <= MEAN_OFF and p99 <= P99_OFF for _, mean, p99 in rows)
+    return [
+        "",
+        "## The twin against the real Envoy",
+        "",
+        f"Medians against medians; {near} of {len(rows)} are within {MEAN_OFF:.0%} (mean) and "
+        f"{P99_OFF:.0%} (p99).",
+        "",
+        "| scenario | case | span | policy | Envoy, mean / p99, ms | twin | off |",
+        "|---|---|---|---|---|---|---|",
+        *(row for row, _, _ in rows),
+    ]
+
+
+def _alike(real: Mapping[str, Any], twin: Mapping[str, Any]) -> bool:
+    return all(real.get(key) == twin.get(key) for key in ("case", "set"))
+
+
+def _rows(
+    name: str, real: Mapping[str, Any], twin: Mapping[str, Any]
+) -> Iterator[tuple[str, float, float]]:
+    """A line of the table, and by how much mean and p99 are off (fractions)."""
+    first = real["repetitions"][0]
+    for policy in (p for p in first if p in twin["repetitions"][0]):
+        for span in first[policy]:
+            (m, p), (tm, tp) = (
+                [
+                    1e3 * statistics.median(run[policy][span][figure] for run in one["repetitions"])
+                    for figure in ("mean", "p99")
+                ]
+                for one in (real, twin)
+            )
+            mean, p99 = tm / m - 1.0, tp / p - 1.0
+            yield (
+                f"| {name} | {_label(real)} | {span} | {policy} | {m:.1f} / {p:.0f} "
+                f"| {tm:.1f} / {tp:.0f} | {mean:+.0%} / {p99:+.0%} |",
+                abs(mean),
+                abs(p99),
+            )
 
 
 def _table(case: Mapping[str, Any]) -> list[str]:

@@ -103,6 +103,8 @@ async def _play(scenario: Scenario, policy: str, seed: int, proxies: int) -> tup
         engine.steer(new)
 
     times: list[float] = []
+    paid: list[float] = []
+    prices = {name: way.egress_cost for name, way in scenario.ways.items() if way.egress_cost}
     arrived: dict[str, list[int]] = {name: [] for name in engine.servers}
     steps = dict(boundaries(scenario, seed))
     events = {event.at for event in scenario.events}
@@ -127,6 +129,7 @@ async def _play(scenario: Scenario, policy: str, seed: int, proxies: int) -> tup
             if at in stops:
                 await hand.look()
                 times.append(at)
+                paid.append(sum(price * engine.meters[n].came for n, price in prices.items()))
                 for name, server in engine.servers.items():
                     arrived[name].append(server.arrived)
         engine.run(scenario.seconds + PATIENCE, {})
@@ -141,6 +144,7 @@ async def _play(scenario: Scenario, policy: str, seed: int, proxies: int) -> tup
         times=times,
         arrived=arrived,
         moves=moves,
+        paid=paid if prices else (),
         ticks=thought,
     )
     return run, engine.entered

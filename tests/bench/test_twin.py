@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.scenarios import document, policies, twin
+from bench.scenarios import document, twin
 from bench.scenarios.engine import OVERLOADED, Engine, Steering
-from bench.scenarios.model import Condition, Scenario, Way
+from bench.scenarios.model import Condition, Scenario
 from bench.scenarios.view import View
 from eigenmesh.demo.oracle import Upstream
 from eigenmesh.mesh import BreakerLimits, Plan
@@ -164,7 +164,8 @@ def test_calls_are_made_one_after_the_other_and_count_for_the_caller() -> None:
     one = scenario(
         capacities={"a": 1000, "b": 1000},
         service_time={"a": "1ms", "b": "1ms"},
-        clusters={"a": {"calls": {"inner": 2}}, "b": {"distance": "20ms"}},
+        clusters={"a": {"calls": {"inner": 2}}, "b": {"afar": True}},
+        apart={"distance": "20ms"},
         routes={"shop": {"clusters": ["a"], "share": 1}, "inner": {"clusters": ["b"], "share": 0}},
     )
     engine = Engine(one, 1, start=0.0)
@@ -229,15 +230,14 @@ def test_eigenmesh_learns_in_the_twin_what_nobody_tells_it() -> None:
     assert runs["Eigenmesh"]["success"] > 0.99
 
 
-def test_what_is_farther_is_answered_later() -> None:
-    way = Way("a", "a", distance=0.03)
-    one = scenario()
-    near, far = (
-        Engine(scenario_, 1, start=0.0)
-        for scenario_ in (one, scenario(clusters={"a": {"distance": way.distance}, "b": {}}))
-    )
-    for engine in (near, far):
-        engine.steer(policies.equal(one))
-        engine.run(20.0, {"shop": 60.0})
-    gap = float(np.mean(far.latency) - np.mean(near.latency))
-    assert gap == pytest.approx(0.5 * way.distance, rel=0.1)
+def test_what_is_farther_is_answered_later_and_paid_for() -> None:
+    apart = {"apart": {"distance": "30ms", "egress_cost": "10ms"}}
+    far = {**apart, "clusters": {"a": {"afar": True}, "b": {}}}
+    runs = [
+        asyncio.run(twin.play(scenario(load={"level": 0.2}, **changes), "equal", 1)).run
+        for changes in (apart, far)
+    ]
+    near, away = (run.figures(0.0, 20.0, 0.1) for run in runs)
+    assert away["mean"] - near["mean"] == pytest.approx(0.015, rel=0.1)
+    assert near["cost"] == near["mean"]
+    assert away["cost"] - away["mean"] == pytest.approx(0.005, rel=0.1)
