@@ -302,7 +302,7 @@ def _complaints(scenario: Scenario, file: ScenarioFile) -> Iterator[MeshError]:
             remedy = f"use two times, in order, from 0 to {scenario.seconds:g} s"
             yield MeshError(f"spans.{name}", [start, end], remedy)
     for k, target in enumerate(scenario.targets):
-        known = {"figure": FIGURES, "span": scenario.spans, "against": ALL}
+        known = {"figure": FIGURES, "span": tuple(scenario.spans), "against": ALL}
         for field, values in known.items():
             value = getattr(target, field)
             if value is not None and value not in values:

@@ -24,196 +24,22 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.scenarios.model import PATIENCE, Condition, Path, Scenario, Way
+from bench.scenarios.model import PATIENCE, Condition, Path, Scenario
+from bench.scenarios.parts import Attempt, Course, Gate, Host, Meter, Server, Steering, Stream
 from eigenmesh.demo.load import LATE, UNANSWERED
-from eigenmesh.mesh import ENVOY_DEFAULT_LIMITS, BreakerLimits, Plan
+from eigenmesh.mesh import ENVOY_DEFAULT_LIMITS
 from eigenmesh.mesh.division import divide, shares
-
-Array = NDArray[np.float64]
 
 OK, ERROR, UNAVAILABLE, TIMED_OUT, OVERLOADED = 200, 500, 503, 504, -503
 """Statuses; the last one is Envoy's own 503 that says `x-envoy-overloaded`."""
 
 _BACKOFF, _MOST_BACKOFF = 0.025, 0.25
-_BLOCK = 4096
-
-
-@dataclass(frozen=True)
-class Steering:
-    """What the Envoys are told. plan: weights and limits. choices: all endpoints of a route in one
-    cluster under LEAST_REQUEST with so many choices; None: weighted clusters. endpoints: the
-    weights are those of endpoints in one cluster."""
-
-    plan: Plan
-    choices: int | None = None
-    endpoints: bool = False
-
-
-class Attempt:
-    """One try of one request. due: when it was meant to be sent; first, since: when its first try,
-    and this one, were. deadline: when this one times out. todo: calls that it has yet to make.
-    over: Envoy waits for it no more."""
-
-    __slots__ = (
-        "deadline",
-        "demand",
-        "due",
-        "first",
-        "host",
-        "over",
-        "parent",
-        "path",
-        "since",
-        "todo",
-        "tries",
-    )
-
-    def __init__(
-        self,
-        path: _Path,
-        host: _Host,
-        due: float,
-        demand: float,
-        first: float,
-        tries: int = 0,
-        parent: Attempt | None = None,
-    ) -> None:
-        self.path = path
-        self.host = host
-        self.due = due
-        self.demand = demand
-        self.first = first
-        self.tries = tries
-        self.parent = parent
-        self.since = self.deadline = 0.0
-        self.todo: list[str] | None = None
-        self.over = False
-
-
-class _Server:
-    """An upstream. expired: how many at the head of the queue nobody waits for any more. armed: a
-    look at who is behind them is due."""
-
-    __slots__ = (
-        "armed",
-        "arrived",
-        "busy",
-        "condition",
-        "expired",
-        "plain",
-        "service_time",
-        "slots",
-        "waiting",
-    )
-
-    def __init__(self, condition: Condition) -> None:
-        self.busy = self.arrived = self.expired = 0
-        self.armed = False
-        self.waiting: deque[Attempt] = deque()
-        self.become(condition)
-
-    def become(self, condition: Condition) -> None:
-        self.condition = condition
-        self.slots, self.service_time = condition.slots, condition.service_time
-        self.plain = not condition.hang and condition.fail_after is None
-
-
-class Meter:
-    """What the Envoys count of a cluster, from the start; `active` is now. took: seconds of what
-    was answered, in the order of time."""
-
-    __slots__ = ("active", "came", "completed", "errors", "rejected", "retries", "timeouts", "took")
-
-    def __init__(self) -> None:
-        self.active = self.came = self.completed = self.errors = self.timeouts = 0
-        self.rejected = self.retries = 0
-        self.took = array("d")
-
-
-class _Gate:
-    """A cluster's breaker on one proxy."""
-
-    __slots__ = ("active", "budget", "least", "limit", "retry_limit", "retrying")
-
-    def __init__(self) -> None:
-        self.active = self.retrying = 0
-        self.limit = self.retry_limit = 1
-        self.budget: float | None = None
-        self.least = 0
-
-    def allow(self, max_requests: int, limits: BreakerLimits, retry_limit: int) -> None:
-        self.limit, self.retry_limit, self.budget = max_requests, retry_limit, None
-        if limits.retry_budget is not None:
-            self.budget = limits.retry_budget.budget_percent / 100.0
-            self.least = limits.retry_budget.min_retry_concurrency
-
-    @property
-    def retries_left(self) -> bool:
-        most = self.retry_limit
-        if self.budget is not None:
-            most = max(self.least, int(self.budget * self.active))
-        return self.retrying < most
-
-
-class _Host:
-    """One endpoint as one proxy knows it."""
-
-    __slots__ = ("active", "calls", "distance", "gate", "meter", "proxy", "server")
-
-    def __init__(self, proxy: int, way: Way, server: _Server, gate: _Gate, meter: Meter) -> None:
-        self.proxy, self.server, self.gate, self.meter = proxy, server, gate, meter
-        self.active = 0
-        self.distance = way.distance
-        self.calls = tuple(way.calls.items())
-
-
-class _Path:
-    """A route: its hosts by proxy, and what chooses among them."""
-
-    __slots__ = ("asked", "cumulative", "hosts", "number", "spec", "stream", "turns", "weights")
-
-    def __init__(self, spec: Path, number: int, hosts: list[list[_Host]], stream: Stream) -> None:
-        self.spec, self.number, self.hosts, self.stream = spec, number, hosts, stream
-        self.asked = 0
-        self.cumulative: Array = np.ones(1)
-        self.weights: list[float] = []
-        self.turns: list[list[tuple[float, int]]] = []
-
-
-class Stream:
-    """A Poisson process of rate 1, with what each of its requests brings: a service demand of mean
-    1, and a number that chooses its cluster. At any rate it is read faster or slower."""
-
-    def __init__(self, seed: Sequence[int], shape: float) -> None:
-        self._rng = np.random.default_rng(seed)
-        self._shape = shape
-        self._end = self._read = 0.0
-        self._left = np.empty((3, 0))
-
-    def take(self, start: float, end: float, rate: float) -> Array:
-        """Rows of times, demands and choices from `start` to `end`."""
-        until = self._read + rate * (end - start)
-        while self._end <= until:
-            times = self._end + np.cumsum(self._rng.exponential(size=_BLOCK))
-            demands = self._rng.gamma(self._shape, 1.0 / self._shape, _BLOCK)
-            block = np.stack([times, demands, self._rng.random(_BLOCK)])
-            self._left = np.concatenate([self._left, block], axis=1)
-            self._end = float(times[-1])
-        size = int(np.searchsorted(self._left[0], until))
-        taken, self._left = self._left[:, :size].copy(), self._left[:, size:]
-        if size:
-            taken[0] = start + (taken[0] - self._read) / rate
-        self._read = until
-        return taken
 
 
 class Engine:
@@ -236,7 +62,7 @@ class Engine:
         self.status, self.route = array("h"), array("h")
         self.entered = 0
         self.servers = {
-            name: _Server(scenario.condition(name, start)) for name in scenario.upstreams
+            name: Server(scenario.condition(name, start)) for name in scenario.upstreams
         }
         self.meters = {name: Meter() for name in scenario.ways}
         self._overhead = scenario.overhead
@@ -245,8 +71,8 @@ class Engine:
         self._random = self._chance.random
         self._number = count().__next__
         self._heap: list[tuple[float, int, Callable[[Attempt, float], None], Attempt]] = []
-        self._gates: dict[str, list[_Gate]] = {}
-        self._hosts: dict[tuple[str, str], list[_Host]] = {}
+        self._gates: dict[str, list[Gate]] = {}
+        self._hosts: dict[tuple[str, str], list[Host]] = {}
         self.paths = {
             name: self._path(path, number, seed, one_cluster)
             for number, (name, path) in enumerate(scenario.paths.items())
@@ -254,21 +80,21 @@ class Engine:
         self._choices: int | None = None
         self._in_turn = False
 
-    def _path(self, spec: Path, number: int, seed: int, one_cluster: bool) -> _Path:
-        hosts: list[list[_Host]] = [[] for _ in range(self._proxies)]
+    def _path(self, spec: Path, number: int, seed: int, one_cluster: bool) -> Course:
+        hosts: list[list[Host]] = [[] for _ in range(self._proxies)]
         for name in spec.ways:
             way = self.scenario.ways[name]
             key = (spec.name, name) if one_cluster else ("", name)
             if key not in self._hosts:
                 cluster = spec.name if one_cluster else name
-                gates = self._gates.setdefault(cluster, [_Gate() for _ in hosts])
+                gates = self._gates.setdefault(cluster, [Gate() for _ in hosts])
                 server, meter = self.servers[way.upstream], self.meters[name]
                 self._hosts[key] = [
-                    _Host(proxy, way, server, gate, meter) for proxy, gate in enumerate(gates)
+                    Host(proxy, way, server, gate, meter) for proxy, gate in enumerate(gates)
                 ]
             for own, host in zip(hosts, self._hosts[key], strict=True):
                 own.append(host)
-        return _Path(spec, number, hosts, Stream([seed, number], self.scenario.shape))
+        return Course(spec, number, hosts, Stream([seed, number], self.scenario.shape))
 
     # ------------------------------------------------------------------ what it is told
 
@@ -374,7 +200,7 @@ class Engine:
 
     # ------------------------------------------------------------------ Envoy
 
-    def _host(self, path: _Path, choice: int, proxy: int | None = None) -> _Host:
+    def _host(self, path: Course, choice: int, proxy: int | None = None) -> Host:
         """choice: of the weighted cluster. proxy: None: any."""
         if proxy is None:
             proxy = int(self._random() * self._proxies) if self._proxies > 1 else 0
@@ -428,13 +254,13 @@ class Engine:
                 server.armed = True
                 self._push(deadline, self._expire, attempt)
 
-    def _start(self, attempt: Attempt, server: _Server, now: float) -> None:
+    def _start(self, attempt: Attempt, server: Server, now: float) -> None:
         end = now + attempt.demand * server.service_time
         heappush(self._heap, (end, self._number(), self._served, attempt))
         if (end > attempt.deadline or attempt.host.calls) and not attempt.over:
             self._push(attempt.deadline, self._time_out, attempt)
 
-    def _next(self, server: _Server, now: float) -> None:
+    def _next(self, server: Server, now: float) -> None:
         if server.expired:
             server.expired -= 1
         self._start(server.waiting.popleft(), server, now)
@@ -452,7 +278,7 @@ class Engine:
             self._time_out(first, now)
         server.armed = False
 
-    def _refuse(self, attempt: Attempt, server: _Server, now: float) -> None:
+    def _refuse(self, attempt: Attempt, server: Server, now: float) -> None:
         """An upstream that fails at once, or never answers."""
         self._push(attempt.deadline, self._time_out, attempt)
         if (soon := server.condition.fail_after) is not None:
@@ -543,7 +369,7 @@ class Engine:
         else:
             self._respond(attempt, now, status)
 
-    def _again(self, attempt: Attempt) -> _Host:
+    def _again(self, attempt: Attempt) -> Host:
         """Where a retry goes: to the same cluster, of which LEAST_REQUEST chooses anew."""
         if self._choices is None and not self._in_turn:
             return attempt.host

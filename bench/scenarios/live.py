@@ -25,9 +25,9 @@ import numpy as np
 import yaml
 
 from bench.scenarios import policies, stage
-from bench.scenarios.engine import Steering
 from bench.scenarios.figures import Run
 from bench.scenarios.model import PATIENCE, Event, Scenario, boundaries
+from bench.scenarios.parts import Steering
 from eigenmesh.demo.loadgen import LoadGenerator
 from eigenmesh.demo.processes import ChildProcess, EnvoyProcess, ProcessError, free_port, http_get
 from eigenmesh.telemetry.envoy_admin import EnvoyAdminSource

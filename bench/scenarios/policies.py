@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, pdtr
 
-from bench.scenarios.engine import Steering
 from bench.scenarios.model import Condition, Scenario
+from bench.scenarios.parts import Steering
 from eigenmesh.mesh import ClusterObservation, Observation, Plan
 
 Array = NDArray[np.float64]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path as File
 from typing import Any
 
-from bench.scenarios.engine import Steering
 from bench.scenarios.model import Path, Scenario
+from bench.scenarios.parts import Steering
 from eigenmesh.demo.processes import free_port
 from eigenmesh.mesh import Plan
 from eigenmesh.mesh.plan import to_integers

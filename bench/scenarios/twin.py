@@ -20,9 +20,10 @@ from typing import Protocol
 import numpy as np
 
 from bench.scenarios import policies
-from bench.scenarios.engine import OVERLOADED, Engine, Steering
+from bench.scenarios.engine import OVERLOADED, Engine
 from bench.scenarios.figures import Run
 from bench.scenarios.model import PATIENCE, Scenario, boundaries
+from bench.scenarios.parts import Steering
 from bench.scenarios.view import View
 from eigenmesh.control.fast import FastLoop
 from eigenmesh.control.journal import Journal

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.scenarios import document, twin
-from bench.scenarios.engine import OVERLOADED, Engine, Steering
+from bench.scenarios.engine import OVERLOADED, Engine
 from bench.scenarios.model import Condition, Scenario
+from bench.scenarios.parts import Steering
 from bench.scenarios.view import View
 from eigenmesh.demo.oracle import Upstream
 from eigenmesh.mesh import BreakerLimits, Plan
