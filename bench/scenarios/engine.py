@@ -5,7 +5,7 @@ with numpy, a block at a time, from streams of their own for each route. So two 
 seed meet the same requests at the same times, however often they change their weights. A request
 costs one event, its service: of those that wait in a queue only the first one's timeout is one.
 
-What Envoy does (1.40; checked against its sources and, on small scenarios, against itself):
+What Envoy does, by its documents and sources (see docs/results.md for what that is worth):
 weighted clusters are drawn at random; LEAST_REQUEST draws `choice_count` hosts with replacement and
 takes the one with the fewest outstanding (extensions/load_balancing_policies/least_request);
 endpoint weights are an earliest-deadline schedule, in turns and not at random; `max_requests`

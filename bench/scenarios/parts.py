@@ -1,4 +1,4 @@
-"""What the simulated mesh is made of: upstreams, breakers, endpoints, routes, and their requests."""
+"""What the simulated mesh is made of: upstreams, breakers, endpoints, routes and requests."""
 
 from __future__ import annotations
 
