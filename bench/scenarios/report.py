@@ -114,7 +114,7 @@ def tables(document: Document) -> str:
 
 def _compared(document: Document) -> list[str]:
     """Where both have played the same case: how far the twin is off the real Envoy."""
-    rows = []
+    rows: list[tuple[str, float, float]] = []
     for kind, name, real in _cases(document):
         for other, same, twin in _cases(document):
             if kind == "envoy" and other == "twin" and name == same and _alike(real, twin):
