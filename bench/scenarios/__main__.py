@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import platform
 import sys
@@ -18,15 +19,14 @@ from pathlib import Path as File
 from typing import Any
 
 from bench.day import quiet
-from bench.scenarios import document, report, twin
+from bench.scenarios import document, live, report, twin
 from bench.scenarios.figures import spans
 from bench.scenarios.model import Scenario
 from eigenmesh.control.settings import SettingsError
+from eigenmesh.demo.processes import ProcessError
 
 RESULTS = File(__file__).parents[1] / "results"
 PAGE = File(__file__).parents[2] / "docs" / "results.md"
-LARGE = 200
-"""Clusters from which on only the twin can play a scenario."""
 
 
 def main() -> int:
@@ -60,18 +60,21 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     quiet()
+    failed = False
     for cases in chosen.values():
-        if not options.twin and len(cases[0].upstreams) > LARGE:
-            print(f"{cases[0].name}: too large for a real Envoy here; add --twin", file=sys.stderr)
+        try:
+            found = _play(cases, options)
+        except ProcessError as error:
+            print(error, file=sys.stderr)
+            failed = True
             continue
-        found = _play(cases, options)
         whole = report.read(path)  # another one may have been written meanwhile
         kind = "twin" if options.twin else "envoy"
         whole.setdefault(kind, {})[cases[0].name] = found
         report.write(whole, options.results, page)
         one = {kind: {cases[0].name: found}}
         print(report.tables(one))
-    return 0
+    return int(failed)
 
 
 def _cases(name: str, options: argparse.Namespace) -> list[Scenario]:
@@ -82,12 +85,13 @@ def _cases(name: str, options: argparse.Namespace) -> list[Scenario]:
 
 
 def _play(cases: list[Scenario], options: argparse.Namespace) -> dict[str, Any]:
-    found = []
+    found, raw = [], []
     for scenario in cases:
-        repetitions = []
-        extra: dict[str, Any] = {}
+        repetitions: list[dict[str, Any]] = []
+        seconds: list[dict[str, Any]] = []
         simulated = wall = 0.0
         for number in range(options.repetitions):
+            print(f"{scenario.name} {dict(scenario.case)}: repetition {number + 1}", flush=True)
             seed = options.seed + number
             if options.twin:
                 played = {p: asyncio.run(twin.play(scenario, p, seed)) for p in scenario.policies}
@@ -95,29 +99,35 @@ def _play(cases: list[Scenario], options: argparse.Namespace) -> dict[str, Any]:
                 wall += sum(one.wall for one in played.values())
                 simulated += len(played) * (scenario.seconds + scenario.warm_up)
             else:
-                from bench.scenarios import live
-
-                runs = asyncio.run(live.play(scenario, seed, beside=options.beside))
+                try:
+                    runs = asyncio.run(live.play(scenario, seed, beside=options.beside))
+                except live.LateError as error:
+                    print(f"not counted: {error}", file=sys.stderr)
+                    continue
             repetitions.append({policy: spans(scenario, run) for policy, run in runs.items()})
-            print(f"{scenario.name} {dict(scenario.case)}: repetition {number + 1}", flush=True)
-            if options.pictures and number == 0:
-                label = "-".join(str(v) for v in scenario.case.values())
-                name = f"scenario_{scenario.name}{'-' if label else ''}{label}.svg"
-                said = report.KINDS["twin" if options.twin else "envoy"]
-                seconds = {
-                    p: run.windows(scenario.seconds, scenario.slo) for p, run in runs.items()
-                }
-                report.plot(scenario, seconds, options.pictures / name, said)
+            seconds.append(
+                {p: run.windows(scenario.seconds, scenario.slo) for p, run in runs.items()}
+            )
+        extra: dict[str, Any] = {"set": options.changes} if options.changes else {}
         if options.twin:
             extra["speed"] = float(f"{simulated / wall:.3g}")
-        if options.changes:
-            extra["set"] = options.changes
+        if not repetitions:
+            continue
         found.append(report.case_of(scenario, repetitions, extra))
-    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
+        raw.append({"case": dict(scenario.case), **extra, "repetitions": seconds})
+        if options.pictures:
+            said = report.KINDS["twin" if options.twin else "envoy"]
+            report.plot(scenario, seconds[0], options.pictures, said)
+    if not options.twin:
+        # What was simulated can be simulated again; what was measured cannot be measured again.
+        folder = options.results / "scenarios"
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(raw, separators=(",", ":"))
+        (folder / f"{cases[0].name}.json").write_text(text + "\n")
     return {
         "about": cases[0].about,
         "seconds": cases[0].seconds,
-        "machine": machine,
+        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
         "cases": found,
     }
 

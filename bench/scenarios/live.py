@@ -35,6 +35,8 @@ from eigenmesh.telemetry.envoy_admin import EnvoyAdminSource
 MOST_LAG = 0.01
 """Seconds: load that is later than that (p99) is not open-loop."""
 TRIES = 3
+LARGE = 60
+"""Upstreams that a real run may have."""
 
 
 class LateError(Exception):
@@ -66,6 +68,8 @@ async def play(
 
 def unplayable(scenario: Scenario) -> str | None:
     """Why only the twin can play it."""
+    if len(scenario.upstreams) > LARGE:
+        return f"{len(scenario.upstreams)} upstreams are too many processes"
     if any(way.calls or way.distance for way in scenario.ways.values()):
         return "its upstreams call each other or are far away"
     if any(event.telemetry for event in scenario.events):

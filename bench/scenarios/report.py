@@ -220,9 +220,15 @@ def _spread_of(middle: float, low: float, high: float, digits: int) -> str:
 
 
 def plot(
-    scenario: Scenario, windows: Mapping[str, Mapping[str, Sequence[float]]], path: File, said: str
+    scenario: Scenario,
+    windows: Mapping[str, Mapping[str, Sequence[float]]],
+    folder: File,
+    said: str,
 ) -> None:
-    """Second by second: mean and p99 of every policy, and what was answered within the SLO."""
+    """Second by second: mean and p99 of every policy, and what was answered within the SLO. Writes
+    scenario_NAME.svg, or one for each case."""
+    label = "".join(f"-{value}" for value in scenario.case.values())
+    path = folder / f"scenario_{scenario.name}{label}.svg"
     panels = (("mean", "mean of the answered, ms", 1e3), ("p99", "p99, ms", 1e3),
               ("good", f"answered within {1e3 * scenario.slo:g} ms, 1/s", 1.0))  # fmt: skip
     figure = Figure(figsize=(9.0, 7.5))
