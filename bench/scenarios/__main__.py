@@ -89,7 +89,7 @@ def _play(cases: list[Scenario], options: argparse.Namespace) -> dict[str, Any]:
     for scenario in cases:
         repetitions: list[dict[str, Any]] = []
         seconds: list[dict[str, Any]] = []
-        simulated = wall = 0.0
+        simulated = wall = tick = 0.0
         for number in range(options.repetitions):
             print(f"{scenario.name} {dict(scenario.case)}: repetition {number + 1}", flush=True)
             seed = options.seed + number
@@ -97,6 +97,7 @@ def _play(cases: list[Scenario], options: argparse.Namespace) -> dict[str, Any]:
                 played = {p: asyncio.run(twin.play(scenario, p, seed)) for p in scenario.policies}
                 runs = {policy: one.run for policy, one in played.items()}
                 wall += sum(one.wall for one in played.values())
+                tick = max([tick, *(t for run in runs.values() for t in run.ticks)])
                 simulated += len(played) * (scenario.seconds + scenario.warm_up)
             else:
                 try:
@@ -111,6 +112,7 @@ def _play(cases: list[Scenario], options: argparse.Namespace) -> dict[str, Any]:
         extra: dict[str, Any] = {"set": options.changes} if options.changes else {}
         if options.twin:
             extra["speed"] = float(f"{simulated / wall:.3g}")
+            extra["tick"] = float(f"{tick:.3g}")
         if not repetitions:
             continue
         found.append(report.case_of(scenario, repetitions, extra))

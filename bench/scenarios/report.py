@@ -168,7 +168,10 @@ def _table(case: Mapping[str, Any]) -> list[str]:
     lines = [f"**{_label(case)}**, medians of {len(runs)} repetitions, range in brackets", ""]
     if "speed" in case:
         # Only where it was simulated.
-        lines[0] += f"; {case['speed']:.3g} simulated seconds per second"
+        lines[0] += (
+            f"; {case['speed']:.3g} simulated seconds per second, slowest decision "
+            f"{case['tick']:.2g} s"
+        )
     head = " | ".join(title for title, *_ in _COLUMNS)
     lines += [f"| span | policy | {head} |", "|---" * (len(_COLUMNS) + 2) + "|"]
     for span in spans:
