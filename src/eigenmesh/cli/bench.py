@@ -8,7 +8,11 @@ from pathlib import Path
 
 import typer
 
-bench = typer.Typer(no_args_is_help=True, help="Repeats measurements, from a clone of Eigenmesh.")
+bench = typer.Typer(
+    no_args_is_help=True,
+    help="Repeats measurements, from a clone of Eigenmesh.\n\n"
+    "Example: `eigenmesh bench scenario capacities --twin`",
+)
 
 
 @bench.callback()
@@ -16,17 +20,11 @@ def _root() -> None:
     pass
 
 
-@bench.command(
-    context_settings={
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "help_option_names": [],
-    }
-)
+@bench.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def scenario(context: typer.Context) -> None:
     """Plays scenarios of `bench/scenarios`, on a real Envoy or simulated.
 
-    Arguments are those of `python -m bench.scenarios`; `--help` shows them.
+    Arguments are those of `python -m bench.scenarios`, which its own `--help` shows.
 
     Example: `eigenmesh bench scenario capacities --twin`
     """
