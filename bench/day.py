@@ -79,7 +79,8 @@ async def live(
     found = []
     try:
         for number in range(1, round(hours / step) + 1):
-            began, pushed = time.perf_counter(), len(mesh.pushed)
+            began = time.perf_counter()
+            mesh.pushed.clear()  # or what is found to grow is the simulation's own list
             seen: dict[str, list[float]] = {name: [] for name in "abc"}
             for _ in range(round(step * HOUR / TICK)):
                 await mesh.tick()
@@ -93,7 +94,7 @@ async def live(
                     objects=len(gc.get_objects()),
                     journal=path.stat().st_size,
                     estimator=len(json.dumps(mesh.loop.estimator.to_dict())),
-                    pushes=len(mesh.pushed) - pushed,
+                    pushes=len(mesh.pushed),
                     weights={n: round(sum(w) / len(w), 5) for n, w in seen.items()},
                     swing={n: round(max(w) - min(w), 5) for n, w in seen.items()},
                     seconds=round(time.perf_counter() - began, 2),
