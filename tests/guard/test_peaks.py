@@ -1,10 +1,10 @@
-"""The largest demand of late."""
+"""The largest demand of late, and the mean."""
 
 from __future__ import annotations
 
 import pytest
 
-from eigenmesh.guard.peaks import HALF, Peaks
+from eigenmesh.guard.peaks import HALF, MEAN, Peaks
 
 
 def test_a_peak_is_remembered_and_fades() -> None:
@@ -42,3 +42,13 @@ def test_a_window_without_an_answer_is_no_peak() -> None:
     peaks.update({}, 1.0, 0.0)
     peaks.update({"r": 500.0}, 1.0, 0.0)
     assert peaks.over({"r": 0.0})["r"] == pytest.approx(100.0, rel=0.01)
+
+
+def test_the_mean_is_of_the_last_minutes() -> None:
+    peaks = Peaks()
+    assert peaks.means({"r": 7.0}) == {"r": 7.0}
+    for second in range(600):
+        peaks.update({"r": 80.0 if second % 5 == 0 else 20.0}, float(second), 1.0)
+    assert peaks.means({"r": 80.0}) == {"r": pytest.approx(32.0, abs=1.0)}
+    peaks.update({"r": 132.0}, 599.0 + MEAN, 1.0)
+    assert peaks.means({"r": 0.0})["r"] == pytest.approx(82.0, abs=1.0)

@@ -458,3 +458,8 @@ def test_a_limit_has_room_for_the_peaks_of_late_while_they_are_within_the_capaci
     assert float(blocked_fraction(85.0, 0.04, 100.0, peaks)) <= 0.005
     # What is beyond the capacity has to be turned away anyway, in time.
     assert beyond <= 100.0 * policy.slo
+    # A queue that empties by itself is no reason to turn anyone away, however high its bursts.
+    light, _ = objective.limit_ranges(problem.incumbent, 0.005, {"r": 150.0}, {"r": 35.0})["a"]
+    assert float(blocked_fraction(99.0, 0.04, 100.0, light)) <= 0.005
+    busy, _ = objective.limit_ranges(problem.incumbent, 0.005, {"r": 150.0}, {"r": 60.0})["a"]
+    assert busy == beyond

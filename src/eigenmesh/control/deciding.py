@@ -130,6 +130,7 @@ class Decider:
             curves,
             growth,
             self.peaks.over(self._expected),
+            self.peaks.means(self._expected),
             policy,
         )
         decision = self._decision(

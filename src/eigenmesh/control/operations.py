@@ -229,6 +229,7 @@ class Operations:
             loop.curves,
             {},
             loop.decider.peaks.over(problem.demands),
+            loop.decider.peaks.means(problem.demands),
             loop.policy,
         )
         return Decision(

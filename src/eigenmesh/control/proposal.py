@@ -108,9 +108,10 @@ def guard_solution(
     curves: Mapping[str, CurveEstimate],
     growth: Mapping[str, float],
     peaks: Mapping[str, float],
+    means: Mapping[str, float],
     policy: GuardPolicy,
 ) -> Guarded:
-    """growth, peaks: of the routes' demands, as `Surge` and `Peaks` have them. The objective's
+    """growth, peaks, means: of the routes' demands, as `Surge` and `Peaks` have them. The objective's
     incumbent is the plan in force, with all limits spelled out."""
     incumbent = with_default_limits(objective.problem.incumbent, topology)
     wanted = movable(solution.plan, topology)
@@ -119,7 +120,7 @@ def guard_solution(
         limits = objective.limits_of(incumbent)
         shares = objective.plan(objective.capacity_weights(), limits).weights
         wanted, drawn = draw(wanted, shares, growth, policy)
-    least = objective.limit_ranges(wanted, policy.false_open, peaks)
+    least = objective.limit_ranges(wanted, policy.false_open, peaks, means)
     ranges = {
         # A capacity that is hardly known is no reason to turn anyone away.
         name: LimitRange(low, high if curves[name].capacity_error < KNOWN else None)

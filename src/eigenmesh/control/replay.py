@@ -230,6 +230,7 @@ class _Player:
             decision.curves,
             growth,
             self._peaks.over(problem.demands),
+            self._peaks.means(problem.demands),
             policy,
         )
         why, made = guarded.why, solution.candidates

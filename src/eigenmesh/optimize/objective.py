@@ -70,6 +70,10 @@ KEEP_WITHIN = 0.15
 
 NORMAL = 0.9
 """Utilisation below which a demand is a normal one, of which no limit is to turn away much."""
+LIGHT = 0.5
+"""Mean utilisation below which a queue empties by itself, so that no limit has to keep it short."""
+BRIM = 0.99
+"""Utilisation in bursts that is then let in."""
 NEAREST = 16
 """Clusters of a route that a cluster counts as coupled to, on either side of it by weight."""
 _CHUNK = 2**15
@@ -341,12 +345,18 @@ class Objective:
         return float(latency), float(1.0 - admitted.sum() / load.sum())
 
     def limit_ranges(
-        self, plan: Plan, probability: float, peaks: Mapping[str, float] | None = None
+        self,
+        plan: Plan,
+        probability: float,
+        peaks: Mapping[str, float] | None = None,
+        means: Mapping[str, float] | None = None,
     ) -> dict[str, tuple[int, int]]:
         """Cluster -> the smallest limit that turns away at most this fraction of what the plan
-        sends to it, and the highest rung. peaks: route -> the largest demand of late (requests/s).
+        sends to it, and the highest rung. peaks, means: route -> the largest demand of late and the
+        mean (requests/s).
 
-        Where the peaks are within its capacity, that is of the peaks. Where they are not, some of
+        Where the mean is light it is of bursts up to the capacity: what waits then is soon gone,
+        and what is turned away has lost for nothing. Else, where the peaks are within its capacity, that is of the peaks. Where they are not, some of
         them has to be turned away anyway: then it is of the observed demand, and no more than what
         gets through a full house within the SLO; and 1 where that is near the capacity, too.
         """
@@ -354,14 +364,18 @@ class Objective:
         felt, own = self.queues.felt(loads, loads), self.queues
         demands = dict(zip(self.routes, self.demands.tolist(), strict=True))
         usual, most = plan.loads(demands), plan.loads({**demands, **(peaks or {})})
+        mean = plan.loads({**demands, **(means or {})})
         found = {}
         for k, name in enumerate(self.clusters):
             load, t0, capacity = float(felt[k]), float(own.t0[k]), float(own.capacity[k])
             # On a shared host only a part of that queue is the cluster's own.
             part = (float(loads[k]) / load if load > 0.0 else 1.0) * float(own.occupied[k])
-            peak = load * max(1.0, most.get(name, 0.0) / max(usual.get(name, 0.0), 1e-9))
+            now = max(usual.get(name, 0.0), 1e-9)
+            peak, long = (load * x.get(name, 0.0) / now for x in (most, mean))
             least = 1
-            if peak < NORMAL * capacity:
+            if means and long < LIGHT * capacity and load < NORMAL * capacity:
+                least = math.ceil(least_limit(BRIM * capacity, t0, capacity, probability) * part)
+            elif (peak := max(load, peak)) < NORMAL * capacity:
                 least = math.ceil(least_limit(peak, t0, capacity, probability) * part)
             elif load < NORMAL * capacity:
                 least = math.ceil(least_limit(load, t0, capacity, probability) * part)
