@@ -23,12 +23,15 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+from bench.scenarios import document as scenarios
 from docs import write_settings
 from eigenmesh.cli.main import app
 from eigenmesh.control.settings import Model, parse_document
 from eigenmesh.demo import stage
 from eigenmesh.demo.processes import envoy_binary
 from eigenmesh.telemetry import promql
+from eigenmesh.v1 import mesh_service_pb2 as reads
+from eigenmesh.v1 import operations_service_pb2 as writes
 
 from .api.stage import serving
 from .pages import PAGES, ROOT, Block, Command, blocks, parsed, prose, spans, typed
@@ -136,6 +139,7 @@ def takes(command: Command) -> None:
         "docker": docker_takes,
         "pip": pip_takes,
         "jq": lambda _: None,
+        "curl": curl_takes,
     }
     assert name in check, f"say here how `{name}` is checked"
     check[name](words)
@@ -185,6 +189,15 @@ def docker_takes(words: list[str]) -> None:
     assert rest in ("compose up", "compose up --build")
 
 
+def curl_takes(words: list[str]) -> None:
+    """Calls of the page, whose path ends with a method of the API."""
+    *_, address = words
+    found = re.fullmatch(r"http://127\.0\.0\.1:18002/api/call/(\w+)", address)
+    services = [s for file in (reads, writes) for s in file.DESCRIPTOR.services_by_name.values()]
+    assert found, address
+    assert any(found[1] in service.methods_by_name for service in services), address
+
+
 def pip_takes(words: list[str]) -> None:
     install, what = words
     assert install == "install"
@@ -201,6 +214,9 @@ def test_settings_are_settings(block: Block) -> None:
     """Whole ones by all that `eigenmesh check` looks at; of parts, each field."""
     whole = stage.settings(stage.Ports(), Path("journal.sqlite"))
     document = yaml.safe_load(block.text)
+    if "capacities" in document:
+        scenarios.parse(document, "mine")
+        return
     is_whole = {"telemetry", "envoy"} <= set(document)
     filled = _filled(document, whole)
     if is_whole:

@@ -134,9 +134,9 @@ def test_the_commands_of_the_docs(journal: Path, monkeypatch: pytest.MonkeyPatch
     journal.rename("eigenmesh.sqlite")
     Path("eigenmesh.yaml").write_text(SETTINGS)
     text = (Path(__file__).parents[2] / "docs" / "journal.md").read_text()
-    commands = [line.split() for line in text.splitlines() if line.startswith("    eigenmesh ")]
+    commands = [line.split() for line in text.splitlines() if line.startswith("$ eigenmesh ")]
     assert len(commands) == 3
-    for _, name, *arguments in commands:
+    for _, _, name, *arguments in commands:
         assert name == "replay"
         piped = arguments.index(">") if ">" in arguments else None
         assert run(*arguments[:piped])[0] == 0
