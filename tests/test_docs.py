@@ -119,7 +119,7 @@ def test_what_is_no_command_is_found() -> None:
         'make demo ARGS="--prometeus"',
         "envoy --config eigenmesh.yaml",
         "docker compose --profile sidecars up",
-        "pip install '.[prometheus]'",
+        "pip install '.[prometeus]'",
         "kubectl apply",
     ):
         [command] = parsed(line, "here")

@@ -167,6 +167,21 @@ def test_the_demo_without_its_extra_says_what_to_install(installed: Path, tmp_pa
     assert "Traceback" not in said
 
 
+def test_a_query_without_its_extra_says_what_to_install(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "envoy.yaml").write_text(yaml.safe_dump(stage.static_bootstrap(stage.Ports())))
+    run(installed / "eigenmesh", "adopt", "envoy.yaml", "-o", ".", cwd=tmp_path)
+    file = tmp_path / "eigenmesh.yaml"
+    settings = yaml.safe_load(file.read_text())
+    settings["telemetry"] = {"prometheus": {"url": "http://127.0.0.1:9"}}
+    file.write_text(yaml.safe_dump(settings))
+    assert "valid" in run(installed / "eigenmesh", "check", file, cwd=tmp_path)
+    settings["telemetry"]["prometheus"]["selector"] = 'job="envoy"'
+    file.write_text(yaml.safe_dump(settings))
+    said = run(installed / "eigenmesh", "check", file, cwd=tmp_path, status=1)
+    assert "selector" in said
+    assert "pip install 'eigenmesh[prometheus]'" in said
+
+
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 def test_the_sources_compile_on_each_python(version: str) -> None:
     """Without a warning. `make pythons` installs and tries the package on each."""

@@ -111,8 +111,8 @@ def guard_solution(
     means: Mapping[str, float],
     policy: GuardPolicy,
 ) -> Guarded:
-    """growth, peaks, means: of the routes' demands, as `Surge` and `Peaks` have them. The objective's
-    incumbent is the plan in force, with all limits spelled out."""
+    """growth, peaks, means: of the routes' demands, as `Surge` and `Peaks` have them. The
+    objective's incumbent is the plan in force, with all limits spelled out."""
     incumbent = with_default_limits(objective.problem.incumbent, topology)
     wanted = movable(solution.plan, topology)
     drawn: tuple[Cut, ...] = ()

@@ -356,9 +356,10 @@ class Objective:
         mean (requests/s).
 
         Where the mean is light it is of bursts up to the capacity: what waits then is soon gone,
-        and what is turned away has lost for nothing. Else, where the peaks are within its capacity, that is of the peaks. Where they are not, some of
-        them has to be turned away anyway: then it is of the observed demand, and no more than what
-        gets through a full house within the SLO; and 1 where that is near the capacity, too.
+        and what is turned away has lost for nothing. Else, where the peaks are within its
+        capacity, that is of the peaks. Where they are not, some of them has to be turned away
+        anyway: then it is of the observed demand, and no more than what gets through a full house
+        within the SLO; and 1 where that is near the capacity, too.
         """
         loads = self.loads(self.weights_of(plan))
         felt, own = self.queues.felt(loads, loads), self.queues
