@@ -37,7 +37,7 @@ HOUR = 3600.0
 DAY = 86_400.0
 DEMAND = 900.0
 """Requests/s of the 1,400 that the queues can serve: every cluster is needed."""
-WARM = 0.25
+WARM = 0.5
 """Part of the hours after which nothing may grow any more."""
 KEEP = Retention(megabytes=8)
 """What the journal may be; it is full after some two hours."""

@@ -23,7 +23,7 @@ def _silence() -> Iterator[None]:
 
 
 async def test_under_a_constant_demand_nothing_grows_and_no_weight_drifts(tmp_path: Path) -> None:
-    hours = await live(tmp_path, 1.0, period=0.0, step=0.25, keep=KEEP)
+    hours = await live(tmp_path, 2.0, period=0.0, step=0.5, keep=KEEP)
     assert growing(hours, KEEP) == []
     assert drifting(hours, GuardPolicy().deadband) == []
 

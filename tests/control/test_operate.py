@@ -222,11 +222,11 @@ async def test_a_rejected_plan_is_not_proposed_again_at_once(make: Make) -> None
 
 async def test_a_route_that_needs_a_yes_waits_while_the_limits_move(make: Make) -> None:
     mesh = make(controls=Controls(Mode.AUTO, routes={"shop": Mode.APPROVE}))
-    mesh.solver.plan = Plan(WANTED.weights, {"a": BreakerLimits.around(64)})
+    mesh.solver.plan = Plan(WANTED.weights, {"a": BreakerLimits.around(128)})
     decision = await mesh.tick()
     assert decision.action is Action.PUSH
     assert "the rest waits for a yes" in decision.why
-    assert (mesh.weight, mesh.queues.plan.limits["a"].max_requests) == (0.5, 64)
+    assert (mesh.weight, mesh.queues.plan.limits["a"].max_requests) == (0.5, 128)
     await mesh.operations.approve(by="ada")
     assert mesh.weight == 0.8
 

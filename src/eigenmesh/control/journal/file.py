@@ -75,7 +75,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             with suppress(sqlite3.OperationalError):
                 db.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 db.execute("VACUUM")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: names of damaged tables
         db.close()
         raise _unusable(path, error) from error
     except BaseException:
@@ -94,7 +94,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     how = "mode=ro" if Path(f"{path}-wal").exists() else "immutable=1"
     try:
         db, version = _connect(path, how)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _unusable(path, error) from error
     if version == SCHEMA_VERSION:
         return db
@@ -102,7 +102,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     try:
         db.backup(copy)
         _bring_up(copy, path, version)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         copy.close()
         raise _unusable(path, error) from error
     finally:
@@ -149,7 +149,7 @@ def _bring_up(db: sqlite3.Connection, path: Path, version: int) -> None:
         ) from error
 
 
-def _unusable(path: Path, error: sqlite3.Error) -> JournalError:
+def _unusable(path: Path, error: Exception) -> JournalError:
     if isinstance(error, sqlite3.OperationalError):
         remedy = "check the file's permissions and disk space, or set `journal` to another path"
     else:

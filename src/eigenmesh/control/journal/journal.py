@@ -223,7 +223,9 @@ class Journal:
             return [time for time, action in recent if action in _PUSHES][::-1]
 
     def close(self) -> None:
-        self._db.close()
+        """Whoever still writes on a thread is waited for: SQLite does not bear less."""
+        with self._turn:
+            self._db.close()
         if self._lock is not None:
             self._lock.release()
 
