@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,18 @@ class Event:
     rates: Sequence[float] | None = None
     knobs: Mapping[str, str] = field(default_factory=dict)
     kill: int | None = None
+
+
+def background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Runs it until the stack is left."""
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(end)
 
 
 class Rig:
@@ -123,7 +135,7 @@ class Rig:
                     name: Rule.at(limits["max_requests"], variant.smoothing, SLO)
                     for name, limits in variant.limits.items()
                 }
-                self._background(RuleController(process, rules).run())
+                background(self._stack, RuleController(process, rules).run())
 
     async def play(self, event: Event, number: int) -> None:
         """Let it happen; `number` tells events, and the seeds of their loads, apart."""
@@ -141,7 +153,7 @@ class Rig:
         """Sample from now on; times count from unix time `began`."""
         for load in self._loads:
             load.lags.clear()
-        self._background(self._sample(began))
+        background(self._stack, self._sample(began))
 
     async def quiet(self, patience: float) -> None:
         """Send nothing more; what has no answer after `patience` seconds is unanswered."""
@@ -172,16 +184,6 @@ class Rig:
 
     async def _enter(self, process: ChildProcess) -> None:
         await self._stack.enter_async_context(process)
-
-    def _background(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-
-        async def end() -> None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-        self._stack.push_async_callback(end)
 
     async def _control(self, name: str, query: str = "") -> dict[str, float]:
         port = self._ports.upstreams[name]

@@ -8,7 +8,6 @@ order. A repetition whose load was sent too late says nothing of the policies, a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import random
 import signal
@@ -19,11 +18,11 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path as File
-from typing import Any
 
 import numpy as np
 import yaml
 
+from bench.breakers.rig import background
 from bench.scenarios import policies, stage
 from bench.scenarios.figures import Run
 from bench.scenarios.model import PATIENCE, Event, Scenario, boundaries
@@ -150,7 +149,7 @@ class _Rig:
         self.load = LoadGenerator(ports.envoy, log=self._log("load"))
         await self._stack.enter_async_context(self.load)
         if self.policy == "L3's rule":
-            self._background(self._rule())
+            background(self._stack, self._rule())
 
     def _eigenmesh(self) -> ChildProcess:
         file = self.folder / "eigenmesh.yaml"
@@ -188,7 +187,7 @@ class _Rig:
         """Sample from now on; times count from unix time `began`."""
         self._began = began
         self.load.lags.clear()
-        self._background(self._sample())
+        background(self._stack, self._sample())
 
     async def quiet(self) -> None:
         """Nobody waits any longer than the load's patience."""
@@ -216,16 +215,6 @@ class _Rig:
 
     async def _enter(self, process: ChildProcess) -> None:
         await self._stack.enter_async_context(process)
-
-    def _background(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-
-        async def end() -> None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-        self._stack.push_async_callback(end)
 
     async def _steer(self, steering: Steering) -> None:
         query = stage.runtime(self.scenario, steering.plan)
